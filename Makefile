@@ -1,0 +1,48 @@
+# `make repro` and `make test` are all a fresh clone needs: Python 3.11+, git, make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+
+.PHONY: help setup repro test lint ui lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: .venv/.installed ## create .venv and install the locked packages
+
+.venv/.installed: requirements.lock pyproject.toml scripts/telemetry_off.pth
+	@command -v git >/dev/null || { echo "error: git is missing: install it first" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11: run make PYTHON=python3.11 (or newer)" >&2; exit 2; }
+	@echo "Setting up .venv: some 5 GB of packages, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.4'
+	@$(BIN)/uv pip sync --quiet requirements.lock
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@cp scripts/telemetry_off.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
+	@touch $@
+
+repro: setup ## run the pipeline: data, training, attack, hardening, evaluation, report
+	dvc repro
+	@echo
+	@echo "Done: open reports/index.html, or type 'make ui' to see every run in MLflow."
+
+test: setup ## run the tests
+	python -m pytest
+
+lint: setup ## ruff and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: setup ## MLflow's page on http://127.0.0.1:5000
+	mlflow ui --host 127.0.0.1 --port 5000
+
+lock: setup ## resolve requirements.lock anew
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove .venv and unfinished work (results stay)
+	rm -rf .venv .octrobust

@@ -1,0 +1,24 @@
+"""data/adversarial/SPLIT: the Elastic-Net attack on attack.target."""
+
+import sys
+from pathlib import Path
+
+from octrobust import config
+from octrobust.errors import one_line_errors
+from octrobust.stages.attack import attack_split
+from octrobust.tracking.stage import stage_run
+
+
+def main(split: str) -> None:
+    params = config.load()
+    with stage_run(f"attack@{split}", params={"attack": params.attack.model_dump()}) as run:
+        run.metrics = Path(f"metrics/attack/{split}.json")
+        out = Path("data/adversarial") / split
+        run.artifacts = [out / "records.csv", out / "manifest.json"]
+        model = Path("models") / params.attack.target
+        attack_split(params, split, Path("data/arrays"), model, out, run.metrics)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1])

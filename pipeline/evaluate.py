@@ -1,0 +1,31 @@
+"""metrics/evaluation.json, plots/: every model on clean and adversarial test images."""
+
+from pathlib import Path
+
+from octrobust import config
+from octrobust.errors import one_line_errors
+from octrobust.stages.evaluate import evaluate
+from octrobust.tracking.stage import stage_run
+
+
+def main() -> None:
+    params = config.load()
+    logged = {"attack": params.attack.model_dump(), "evaluate": params.evaluate.model_dump()}
+    with stage_run("evaluate", params=logged) as run:
+        run.metrics = Path("metrics/evaluation.json")
+        plots = Path("plots")
+        run.artifacts = [plots / "distortion.csv", plots / "confusion"]
+        evaluate(
+            params,
+            Path("data/arrays"),
+            Path("models"),
+            Path("data/adversarial/test"),
+            Path("data/adversarial/adaptive"),
+            run.metrics,
+            plots,
+        )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

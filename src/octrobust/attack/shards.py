@@ -1,0 +1,246 @@
+"""Adversarial sets on disk: compressed lossless shards with a record an image.
+
+A shard appears whole or not at all; an unfinished set goes on at its next shard. What is
+recorded is computed from the images as stored.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from octrobust.attack import distances
+from octrobust.attack.elastic_net import ElasticNet
+from octrobust.errors import UserError
+from octrobust.files import (
+    atomic_folder,
+    atomic_path,
+    read_csv,
+    read_json,
+    sha256_file,
+    write_csv,
+    write_json,
+)
+from octrobust.model.predict import predict
+
+Array = NDArray[Any]
+
+DISTANCES = ("l0", "l1", "l2", "linf", "elastic_net")
+FLAGS = ("already_misclassified", "success", "success_8bit")
+COLUMNS = (
+    *("row", "target", "already_misclassified", "prediction_before", "prediction_after"),
+    *("success", "success_8bit", *DISTANCES, "const", "iterations"),
+)
+
+
+@dataclass(frozen=True)
+class AdversarialSet:
+    """A stored set.
+
+    Attributes:
+        records: column of records.csv to (N,) array; flags are bool, row, target and predictions
+            int64, distances and const float64 with NaN where there is no success.
+        manifest: attack parameters, shard names with their sizes and sha256.
+    """
+
+    folder: Path
+    records: dict[str, Array]
+    manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.records["row"])
+
+    def load(self, positions: Sequence[int] | Array) -> NDArray[np.float32]:
+        """Images at `positions` in the records, (n, C, S, S) float32 in [0, 1]."""
+        wanted = np.asarray(positions, dtype=np.int64)
+        size = self.manifest["shard_size"]
+        images = np.empty((len(wanted), *self.manifest["shape"]), np.float32)
+        for number in np.unique(wanted // size):
+            here = wanted // size == number
+            images[here] = self.shard(int(number))[wanted[here] % size]
+        return images
+
+    def shard(self, number: int) -> NDArray[np.float32]:
+        """All images of one shard; a damaged file is a `UserError`."""
+        return read_shard(self.folder / self.manifest["shards"][number]["name"])["x_adv"]
+
+    def unpack(self, path: Path) -> NDArray[np.float32]:
+        """All images as one memory map at `path`, for random access in training."""
+        shape = (len(self), *self.manifest["shape"])
+        with atomic_path(path) as temporary:
+            whole = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+            for number in range(len(self.manifest["shards"])):
+                start = number * self.manifest["shard_size"]
+                images = self.shard(number)
+                whole[start : start + len(images)] = images
+            whole.flush()
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def open_adversarial(folder: Path) -> AdversarialSet:
+    """The set in `folder`, as `craft` left it."""
+    rows = read_csv(folder / "records.csv")
+    records: dict[str, Array] = {}
+    for column in COLUMNS:
+        values = [row[column] for row in rows]
+        if column in FLAGS:
+            records[column] = np.array([value == "1" for value in values], dtype=bool)
+        elif column in (*DISTANCES, "const"):
+            records[column] = np.array([float(value or "nan") for value in values])
+        else:
+            records[column] = np.array([int(value) for value in values], dtype=np.int64)
+    return AdversarialSet(folder, records, read_json(folder / "manifest.json"))
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Images to attack: `views` gives rows as (n, 1, S, S) float32 in [0, 1]; targets (N,)."""
+
+    views: Callable[[Array], NDArray[np.float32]]
+    targets: NDArray[np.int64]
+    rows: NDArray[np.int64]  # which of them, in this order
+
+
+def craft(
+    attack: ElasticNet,
+    clean: Clean,
+    *,
+    channels: str,
+    shard_size: int,
+    unfinished: Path,
+    out: Path,
+    made_by: dict[str, Any],
+    label: str = "attack",
+) -> AdversarialSet:
+    """Attack `clean` shard by shard and leave the set in `out`, whole.
+
+    Args:
+        channels: grey (one perturbation for all inputs, C = 1) or rgb (C = 3).
+        shard_size: images a file; the images do not depend on it.
+        unfinished: folder where finished shards wait; the caller keys it by everything that
+            determines them, so that a killed run goes on here. Removed at the end.
+        made_by: written to the manifest.
+    """
+    unfinished.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(clean.rows), shard_size)
+    per_image = attack.binary_search_steps * attack.max_iter
+    with tqdm(total=len(clean.rows), desc=label, unit="image") as bar:
+        for number, start in enumerate(starts):
+            path = unfinished / f"shard-{number:05d}.npz"
+            rows = clean.rows[start : start + shard_size]
+            if not _is_finished(path, rows):
+                _write_shard(path, _attack(attack, clean, rows, channels, bar, per_image))
+            bar.n = float(start + len(rows))
+            bar.refresh()
+    _assemble(unfinished, len(starts), shard_size, made_by, out)
+    shutil.rmtree(unfinished)
+    return open_adversarial(out)
+
+
+def _attack(
+    attack: ElasticNet, clean: Clean, rows: Array, channels: str, bar: tqdm[Any], per_image: int
+) -> dict[str, Array]:
+    x = torch.from_numpy(clean.views(rows))
+    if channels == "rgb":
+        x = x.expand(-1, 3, -1, -1).contiguous()
+    y = torch.from_numpy(clean.targets[rows])
+    result = attack.run(x, y, progress=lambda images: bar.update(images / per_image) and None)
+    stored = result.x_adv.contiguous()
+    before = predict(attack.model, x, attack.batch_size)
+    after = predict(attack.model, stored, attack.batch_size)
+    rounded = predict(attack.model, (stored * 255).round() / 255, attack.batch_size)
+    already = before != clean.targets[rows]
+    success = ~already & (after != clean.targets[rows])
+    return {
+        "x_adv": stored.numpy(),
+        "row": rows,
+        "target": clean.targets[rows],
+        "already_misclassified": already,
+        "prediction_before": before,
+        "prediction_after": after,
+        "success": success,
+        "success_8bit": success & (rounded != clean.targets[rows]),
+        "l0": distances.l0(x, stored).numpy(),
+        "l1": distances.l1(x, stored).numpy(),
+        "l2": distances.l2(x, stored).numpy(),
+        "linf": distances.linf(x, stored).numpy(),
+        "elastic_net": distances.elastic_net(x, stored, attack.beta).numpy(),
+        "const": result.const.numpy(),
+        "iterations": result.iterations.numpy(),
+    }
+
+
+def _write_shard(path: Path, arrays: dict[str, Array]) -> None:
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_shard(path: Path) -> dict[str, Array]:
+    """The arrays of one shard.
+
+    Raises:
+        UserError: the file is missing or damaged (every array carries a checksum).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as shard:
+            return {name: shard[name] for name in shard.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}): delete its folder and run again"
+        ) from None
+
+
+def _is_finished(path: Path, rows: Array) -> bool:
+    if not path.exists():
+        return False
+    try:
+        return np.array_equal(read_shard(path)["row"], rows)
+    except (UserError, KeyError):
+        return False
+
+
+def _assemble(
+    unfinished: Path, count: int, shard_size: int, made_by: dict[str, Any], out: Path
+) -> None:
+    with atomic_folder(out) as temporary:
+        shards, shape = [], (0, 0, 0)
+        for number in range(count):
+            source = unfinished / f"shard-{number:05d}.npz"
+            target = temporary / source.name
+            _link_or_copy(source, target)
+            shape = read_shard(target)["x_adv"].shape[1:]
+            shards.append({"name": target.name, "sha256": sha256_file(target)})
+        write_csv(temporary / "records.csv", _records(temporary, shards), COLUMNS)
+        write_json(
+            temporary / "manifest.json",
+            {"shard_size": shard_size, "shape": shape, "shards": shards, "made_by": made_by},
+        )
+
+
+def _records(folder: Path, shards: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    for shard in shards:
+        arrays = read_shard(folder / shard["name"])
+        for i in range(len(arrays["row"])):
+            row = {name: arrays[name][i] for name in COLUMNS}
+            for name in FLAGS:
+                row[name] = int(row[name])
+            for name in (*DISTANCES, "const"):
+                row[name] = f"{float(row[name]):.9g}" if row["success"] else ""
+            yield row
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)

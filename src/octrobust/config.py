@@ -1,0 +1,228 @@
+"""params.yaml as typed sections. An unknown key or a value out of range names itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from octrobust.errors import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+SPLITS = ("train", "validation", "test", "extra")
+# Inception-ResNet-V1's strides leave nothing of an image smaller than this.
+SMALLEST_IMAGE = 75
+_SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Phantom(Section):
+    """Embedded synthetic data; see `octrobust.data.phantom`."""
+
+    patients_per_class: Positive
+    images_per_patient: Positive
+    seed: NonNegative
+
+
+class Data(Section):
+    source: Literal["phantom", "kermany", "folder"]
+    root: str | None
+    archive: str | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None
+    classes: tuple[Name, Name]
+    image_size: Annotated[int, Field(ge=SMALLEST_IMAGE, le=1024)]
+    max_quarantined: NonNegative
+    phantom: Phantom
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_from_yaml(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("classes"), list):
+            values = {**values, "classes": tuple(values["classes"])}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Data:
+        if self.classes[0] == self.classes[1]:
+            raise ValueError("classes: the two classes must differ")
+        if self.source == "folder" and not self.root:
+            raise ValueError("root: source 'folder' needs data.root, a directory of CLASS/ folders")
+        if self.archive and self.source != "kermany":
+            raise ValueError("archive: only source 'kermany' reads an archive")
+        if self.archive and self.root:
+            raise ValueError("archive: give data.root or data.archive, not both")
+        return self
+
+
+class Split(Section):
+    """Images per class in every split."""
+
+    by: Literal["patient", "image"]
+    seed: NonNegative
+    train: Positive
+    validation: Positive
+    test: Positive
+    extra: NonNegative
+
+    def counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in SPLITS}
+
+
+class Model(Section):
+    weights: str  # vggface2, casia-webface, none, or a path
+    standardisation: Literal["none", "facenet"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Augmentation(Section):
+    """Random resized crop (area as a fraction of the image) and horizontal flip."""
+
+    crop_scale_min: Annotated[float, Field(gt=0, le=1)]
+    flip: Fraction
+
+
+class Fit(Section):
+    """What the one fit loop needs; see `octrobust.training.fit`."""
+
+    optimizer: Literal["sgd", "adamw"]
+    learning_rate: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: NonNegativeFloat
+    schedule: Literal["constant", "cosine"]
+    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Positive
+    precision: Literal["auto", "fp32", "bf16"]
+    seed: NonNegative
+    augmentation: Augmentation
+
+
+class Variant(Section):
+    freeze_through: str | None
+
+
+class Train(Fit):
+    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
+
+    def fit(self) -> Fit:
+        return Fit.model_validate(self.model_dump(exclude={"variants"}))
+
+
+class ImagesPerClass(Section):
+    train: Positive | None
+    test: Positive | None
+
+
+class Attack(Section):
+    """Elastic-Net attack (Chen et al. 2018); names as in the paper."""
+
+    target: Name
+    learning_rate: PositiveFloat
+    binary_search_steps: Positive
+    max_iter: Positive
+    beta: NonNegativeFloat
+    initial_const: PositiveFloat
+    confidence: NonNegativeFloat
+    decision_rule: Literal["EN", "L1", "L2"]
+    channels: Literal["grey", "rgb"]
+    images_per_class: ImagesPerClass
+
+
+class Harden(Fit):
+    """Adversarial training: the fit loop on clean originals plus the adversarial set."""
+
+
+class Evaluate(Section):
+    adaptive_images_per_class: Positive | None
+    confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
+
+
+class Compute(Section):
+    """How, never what: nothing here may change a result beyond a device's rounding."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    threads: Positive | None
+    workers: NonNegative
+    predict_batch_size: Positive
+    attack_batch_size: Positive
+    shard_size: Positive
+
+
+class Params(Section):
+    data: Data
+    split: Split
+    model: Model
+    train: Train
+    attack: Attack
+    harden: Harden
+    evaluate: Evaluate
+    compute: Compute
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        if self.attack.target not in self.train.variants:
+            known = ", ".join(self.train.variants)
+            raise ValueError(f"attack.target: '{self.attack.target}' is none of: {known}")
+        return self
+
+
+def _describe(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{where}: unknown parameter")
+        elif item["type"] == "missing":
+            problems.append(f"{where}: missing")
+        elif item["type"] == "value_error":
+            text = str(item["ctx"]["error"])
+            problems.append(f"{where}.{text}" if where else text)
+        else:
+            problems.append(f"{where}: {item['msg']} (got {item['input']!r})")
+    return "; ".join(problems)
+
+
+def parse(values: object, source: str = "parameters") -> Params:
+    """Check `values` (as read from YAML) against the schema.
+
+    Raises:
+        UserError: with every offending key by its dotted name.
+    """
+    try:
+        return Params.model_validate(_scientific(values))
+    except ValidationError as error:
+        raise UserError(f"{source}: {_describe(error)}") from None
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check a parameter file."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    return parse(values, str(path))
+
+
+def _scientific(values: object) -> object:
+    """YAML 1.1 reads ``1e-3`` as a string where DVC's YAML 1.2 reads a number: make them agree."""
+    if isinstance(values, dict):
+        return {key: _scientific(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_scientific(value) for value in values]
+    if isinstance(values, str) and len(values) < 24 and _SCIENTIFIC.fullmatch(values):
+        return float(values)
+    return values

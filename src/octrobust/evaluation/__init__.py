@@ -1,0 +1,1 @@
+"""Pure functions of arrays: what a prediction and a perturbation are worth."""

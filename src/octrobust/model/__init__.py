@@ -1,0 +1,1 @@
+"""The network: build, weights, freezing, saving and loading."""

@@ -1,0 +1,82 @@
+"""Where the network's first weights come from: facenet-pytorch's download, a file, or chance."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from octrobust.errors import UserError
+from octrobust.model.torch_file import read_torch
+
+PRETRAINED = ("vggface2", "casia-webface")
+
+
+def load_weights(network: nn.Module, weights: str) -> None:
+    """Fill `network` (an `InceptionResnetV1` with two outputs) from `weights`.
+
+    Args:
+        weights: ``vggface2`` or ``casia-webface`` (downloaded once to torch's cache), ``none``
+            (left as initialised), or the path of a state dict (.safetensors, .pt, .pth). A last
+            layer with another number of outputs stays as initialised.
+
+    Raises:
+        UserError: no network for a download; a missing, damaged, hostile or foreign file.
+    """
+    if weights == "none":
+        return
+    state = _pretrained(weights) if weights in PRETRAINED else _read(Path(weights))
+    own = network.state_dict()
+    for key in ("logits.weight", "logits.bias"):
+        if key in state and state[key].shape != own[key].shape:
+            state[key] = own[key]
+    for key in own:
+        # Files saved before torch 0.4.1 lack these counters, which nothing here reads.
+        if key.endswith("num_batches_tracked"):
+            state.setdefault(key, own[key])
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(
+            f"model.weights: '{weights}' does not fit Inception-ResNet-V1 ({reason[:200]})"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(
+            f"model.weights: '{path}' is no file and none of {', '.join(PRETRAINED)}, none"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = read_torch(path)
+    except SafetensorError as error:
+        raise UserError(f"model.weights: '{path}' is damaged ({error})") from None
+    except UserError as error:
+        raise UserError(f"model.weights: {error}") from None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"model.weights: '{path}' is not a state dict (names to tensors)")
+    return dict(state)
+
+
+def _pretrained(name: str) -> dict[str, Tensor]:
+    from facenet_pytorch import InceptionResnetV1
+
+    try:
+        donor = InceptionResnetV1(pretrained=name, classify=True)
+    except OSError as error:  # URLError and requests' errors are OSErrors
+        raise UserError(
+            f"model.weights: '{name}' could not be downloaded ({type(error).__name__}); "
+            "give a local .pt or .safetensors file instead, or 'none'"
+        ) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"model.weights: the cached download of '{name}' is damaged ({type(error).__name__}); "
+            "delete it from torch's cache (TORCH_HOME/checkpoints) and run again"
+        ) from None
+    return dict(donor.state_dict())

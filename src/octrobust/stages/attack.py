@@ -1,0 +1,114 @@
+"""Craft the adversarial form of a split on one model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octrobust.attack import ElasticNet
+from octrobust.attack.shards import AdversarialSet, Clean, craft
+from octrobust.config import Attack, Compute, Params
+from octrobust.data.arrays import ImageSet, open_split
+from octrobust.evaluation.distortion import distortion
+from octrobust.files import digest, sha256_file, write_json
+from octrobust.model.build import OCTClassifier
+from octrobust.model.device import select_device
+from octrobust.model.store import WEIGHTS, load_model
+from octrobust.stages.common import array_files, scratch_for
+
+ROOMS = ("attack", "model", "stages")
+
+
+def attack_split(
+    params: Params, split: str, arrays: Path, model: Path, out: Path, metrics: Path
+) -> None:
+    """Attack `split` (train or test) on the model in folder `model`: the static set."""
+    started = time.perf_counter()
+    images = open_split(arrays, split, params.data.image_size)
+    found = attack_model(
+        params,
+        images,
+        spread_rows(images, getattr(params.attack.images_per_class, split)),
+        model,
+        out,
+        key=digest(*array_files(arrays, split)),
+    )
+    seconds = time.perf_counter() - started
+    write_json(
+        metrics,
+        {
+            **distortion(found.records),
+            "seconds": seconds,
+            "images_per_second": len(found) / seconds,
+            "iterations_per_image": float(found.records["iterations"].mean()),
+        },
+    )
+
+
+def attack_model(
+    params: Params,
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    model: Path,
+    out: Path,
+    *,
+    key: str,
+) -> AdversarialSet:
+    """Attack `rows` of `images` on the model in folder `model` and store the set in `out`.
+
+    Args:
+        key: what identifies the images, for resuming.
+    """
+    settings = params.attack
+    network = load_model(model, select_device(params.compute))
+    weights = sha256_file(model / WEIGHTS)
+    made_by = {
+        "attack": "EAD",
+        "crafted_on": model.name,
+        "crafted_on_sha256": weights,
+        "split": images.name,
+        **settings.model_dump(exclude={"target", "images_per_class"}),
+    }
+    unfinished = scratch_for(
+        f"attack-{images.name}", ROOMS, key, made_by, rows.tolist(), params.compute.shard_size
+    )
+    return craft(
+        build_attack(network, settings, params.compute),
+        Clean(images.views, images.targets, rows),
+        channels=settings.channels,
+        shard_size=params.compute.shard_size,
+        unfinished=unfinished,
+        out=out,
+        made_by=made_by,
+        label=f"EAD on {model.name}, {images.name}",
+    )
+
+
+def build_attack(model: OCTClassifier, settings: Attack, compute: Compute) -> ElasticNet:
+    """The attack of params.yaml, untargeted, on `model`."""
+    return ElasticNet(
+        model,
+        learning_rate=settings.learning_rate,
+        binary_search_steps=settings.binary_search_steps,
+        max_iter=settings.max_iter,
+        beta=settings.beta,
+        initial_const=settings.initial_const,
+        confidence=settings.confidence,
+        decision_rule=settings.decision_rule,
+        batch_size=compute.attack_batch_size,
+    )
+
+
+def spread_rows(images: ImageSet, per_class: int | None) -> NDArray[np.int64]:
+    """Rows to attack: all, or `per_class` of each class, evenly spread over the split."""
+    if per_class is None:
+        return np.arange(len(images))
+    chosen = []
+    for label in np.unique(images.targets):
+        members = np.flatnonzero(images.targets == label)
+        count = min(per_class, len(members))
+        chosen.append(members[np.linspace(0, len(members) - 1, count).round().astype(int)])
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,45 @@
+"""What the heavy stages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import octrobust
+from octrobust import files
+from octrobust.config import Params
+from octrobust.data.arrays import open_split
+
+
+def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Path:
+    """The scratch folder of one stage's unfinished work.
+
+    Keyed by everything that determines the result, the code of `rooms` included, so that a run
+    with other parameters, data or code never picks up what this one left.
+    """
+    root = Path(octrobust.__file__).parent
+    sources = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
+    return files.scratch(f"{stage}-{files.digest(*sources, *determined_by)}")
+
+
+def array_files(arrays: Path, *splits: str) -> list[Path]:
+    """The files of these splits, for `scratch_for`."""
+    return [arrays / f"{split}{suffix}" for split in splits for suffix in (".npy", ".csv")]
+
+
+def validation_batches(
+    arrays: Path, params: Params
+) -> Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]:
+    """The clean validation images in order, in batches of compute.predict_batch_size."""
+    images = open_split(arrays, "validation", params.data.image_size)
+    size = params.compute.predict_batch_size
+
+    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        for start in range(0, len(images), size):
+            rows = np.arange(start, min(start + size, len(images)))
+            yield images.views(rows), images.targets[rows]
+
+    return batches

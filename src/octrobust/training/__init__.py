@@ -1,0 +1,1 @@
+"""One fit loop, for clean training and for hardening."""

@@ -1,0 +1,31 @@
+"""A fit's unfinished state on disk, written whole, read without running anything in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from octrobust.errors import UserError
+from octrobust.files import atomic_path
+from octrobust.model.torch_file import read_torch
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The state at `path`, or None where there is none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = read_torch(path)
+    except UserError as error:
+        tqdm.write(f"checkpoint cannot be used, starting over: {error}")
+        return None
+    tqdm.write(f"resuming after epoch {len(state['history'])}")
+    return state

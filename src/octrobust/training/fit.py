@@ -1,0 +1,210 @@
+"""The fit loop: seeded, resumable, best epoch by validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from octrobust.config import Fit
+from octrobust.errors import UserError
+from octrobust.model.build import OCTClassifier
+from octrobust.model.device import use_bf16
+from octrobust.training.checkpoint import load_checkpoint, save_checkpoint
+from octrobust.training.datasets import Augmented, BalancedBatches
+
+# Validation images (n, C, S, S) float32 in [0, 1] with targets (n,) int64, batch by batch.
+Validation = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit leaves: `model` holds the best epoch's weights; `history` has a row an epoch."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    train_seconds: float  # wall clock, validation included, over all resumed parts
+    bf16: bool
+
+
+def fit(
+    model: OCTClassifier,
+    train: Augmented,
+    validation: Validation,
+    settings: Fit,
+    *,
+    checkpoint: Path,
+    workers: int = 0,
+    label: str = "train",
+) -> FitResult:
+    """Train `model` in place and leave it with the weights of its best epoch, in eval mode.
+
+    The best epoch has the highest validation accuracy, then the lowest validation loss. A
+    checkpoint is written every epoch; a killed fit, called again, goes on at the next one and
+    ends with the same weights on the same machine.
+
+    Args:
+        model: on its device; frozen children stay as they are, to the bit.
+        train: the augmented training images.
+        validation: called once an epoch.
+        checkpoint: file for unfinished work; the caller removes it when the result is stored.
+        workers: loader processes; the images drawn do not depend on it.
+        label: what the progress bar says.
+
+    Raises:
+        UserError: fewer images than a batch, or a loss that is no longer finite.
+    """
+    batches = BalancedBatches(train.targets, settings.batch_size, settings.seed)
+    if len(batches) == 0:
+        raise UserError(
+            f"{label}: {len(train)} training images do not fill one batch of "
+            f"{settings.batch_size}; lower batch_size"
+        )
+    loader = DataLoader(train, batch_sampler=batches, num_workers=workers)
+    run = _Run(model, settings, len(batches))
+    state = load_checkpoint(checkpoint)
+    if state is not None:
+        run.restore(state)
+    for epoch in range(len(run.history), settings.epochs):
+        started = time.perf_counter()
+        batches.epoch = epoch
+        # Dropout draws from torch's own generator: fixed by epoch, so that resuming repeats it.
+        torch.manual_seed(settings.seed * 100_003 + epoch)
+        bar = tqdm(loader, desc=f"{label} {epoch + 1}/{settings.epochs}", unit="batch", leave=False)
+        row = {"epoch": epoch + 1.0, **run.train_epoch(bar), **run.validate(validation)}
+        run.finish_epoch(row, time.perf_counter() - started)
+        save_checkpoint(checkpoint, run.state())
+        tqdm.write(_describe(label, row, settings.epochs))
+    model.network.load_state_dict(run.best)
+    model.eval()
+    return FitResult(run.history, run.best_epoch, run.seconds, run.bf16)
+
+
+def _describe(label: str, row: dict[str, float], epochs: int) -> str:
+    return (
+        f"{label} epoch {row['epoch']:.0f}/{epochs}: "
+        f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} | "
+        f"validation loss {row['validation_loss']:.3f} accuracy {row['validation_accuracy']:.3f}"
+    )
+
+
+class _Run:
+    """The state of a fit: everything a checkpoint holds, and one epoch's steps over it."""
+
+    def __init__(self, model: OCTClassifier, settings: Fit, steps_an_epoch: int) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.bf16 = use_bf16(settings.precision, self.device)
+        self.optimizer = _optimizer(model, settings)
+        total = steps_an_epoch * settings.epochs
+        self.scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+        if settings.schedule == "cosine":
+            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total)
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self.seconds = 0.0
+
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(x)
+        logits = logits.float()
+        return cross_entropy(logits, y), (logits.argmax(1) == y).sum()
+
+    def train_epoch(self, batches: tqdm[Any]) -> dict[str, float]:
+        self.model.train()
+        rate = self.optimizer.param_groups[0]["lr"]
+        loss_sum, correct, seen = 0.0, 0.0, 0
+        for x, y in batches:
+            x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            y = y.to(self.device, non_blocking=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss, right = self._loss(x, y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+            loss_sum += loss.item() * len(y)
+            correct += right.item()
+            seen += len(y)
+            batches.set_postfix(loss=f"{loss_sum / seen:.3f}", accuracy=f"{correct / seen:.3f}")
+        if not np.isfinite(loss_sum):
+            raise UserError(
+                f"training: the loss is no longer finite at learning rate {rate:g}; lower it"
+            )
+        return {
+            "train_loss": loss_sum / seen,
+            "train_accuracy": correct / seen,
+            "learning_rate": rate,
+        }
+
+    def validate(self, validation: Validation) -> dict[str, float]:
+        self.model.eval()
+        loss_sum, correct, seen = 0.0, 0.0, 0
+        with torch.inference_mode():
+            for images, targets in validation():
+                x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+                loss, right = self._loss(x, torch.from_numpy(targets).to(self.device))
+                loss_sum += loss.item() * len(targets)
+                correct += right.item()
+                seen += len(targets)
+        return {"validation_loss": loss_sum / seen, "validation_accuracy": correct / seen}
+
+    def finish_epoch(self, row: dict[str, float], seconds: float) -> None:
+        best = self.history[self.best_epoch - 1] if self.history else None
+        self.history.append(row)
+        self.seconds += seconds
+        if best is None or _rank(row) > _rank(best):
+            self.best_epoch = len(self.history)
+            self.best = {
+                key: value.detach().clone() for key, value in self.model.network.state_dict().items()
+            }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "history": self.history,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.history, self.best = state["history"], state["best"]
+        self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
+
+
+def _rank(row: dict[str, float]) -> tuple[float, float]:
+    return row["validation_accuracy"], -row["validation_loss"]
+
+
+def _optimizer(model: nn.Module, settings: Fit) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise UserError("train.variants: freeze_through leaves no parameter to train")
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+    return torch.optim.AdamW(
+        parameters, settings.learning_rate, weight_decay=settings.weight_decay
+    )

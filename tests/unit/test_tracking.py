@@ -1,0 +1,469 @@
+"""Tracking against a real MLflow store: what is logged, once, by whom, and when it is down."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from hashlib import md5
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from octrobust import tracking
+from octrobust.tracking import build, provenance, records
+from octrobust.tracking.store import readable, tracking_uri
+
+PARAMS = {
+    "data": {"source": "phantom", "image_size": 80},
+    "attack": {"beta": 0.001, "learning_rate": 0.05, "target": None},
+}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database; making one takes seconds, copying none."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that start with MLflow imported, so that eight of them do not take a minute."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"])
+    return context
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without a tracking database, as the current folder."""
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "DVC_")):
+            monkeypatch.delenv(name)
+    project = tmp_path / "a project"
+    project.mkdir()
+    (project / "dvc.yaml").write_text("stages: {}\n")
+    (project / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    monkeypatch.chdir(project)
+    return project
+
+
+@pytest.fixture
+def project(fresh: Path, template: Path) -> Path:
+    """A project whose tracking database exists and is empty."""
+    shutil.copy(template, fresh / "mlflow.db")
+    return fresh
+
+
+def record(stage: str, seconds: float = 1.0, kind: records.Kind = "stage", **metrics: Any) -> None:
+    """Record a stage with these metrics; one under ten seconds stays in the spool."""
+    name = "summary" if kind == "summary" else stage.replace("@", "/")
+    path = Path("metrics") / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics or {"accuracy": 0.5}))
+    now = time.time()
+    params = PARAMS if kind == "summary" else {"attack": PARAMS["attack"]}
+    tracking.record(
+        stage, params=params, metrics=path, started=now - seconds, finished=now, kind=kind
+    )
+
+
+def add_summary(
+    metrics: dict[str, Any], params: dict[str, Any] = PARAMS, artifacts: Sequence[Path] = ()
+) -> None:
+    """Put a summary into the spool, and leave it there."""
+    path = Path("summary.json")
+    path.write_text(json.dumps(metrics))
+    now = time.time()
+    done = build.Finished("report", params, path, [], artifacts, now - 5, now, "summary")
+    records.write(Path.cwd(), *build.record_of(Path.cwd(), done))
+
+
+def runs(home: Path) -> list[Any]:
+    """All active runs of the project's own store, oldest first."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("octrobust")
+    if experiment is None:
+        return []
+    return list(client.search_runs([experiment.experiment_id], order_by=["start_time ASC"]))
+
+
+def stages(home: Path) -> list[Any]:
+    return [run for run in runs(home) if "mlflow.parentRunId" in run.data.tags]
+
+
+def parents(home: Path) -> list[Any]:
+    return [run for run in runs(home) if "mlflow.parentRunId" not in run.data.tags]
+
+
+def waiting(home: Path) -> int:
+    return len(records.pending(home)[0])
+
+
+def in_process(project: Path, stage: str | None) -> None:
+    """What each of several processes does: record, if a stage is given, and flush."""
+    os.chdir(project)
+    if stage:
+        record(stage)
+    summary = tracking.flush()
+    assert summary.error is None, summary.error
+
+
+def together(context: ForkServerContext, project: Path, names: list[str | None]) -> list[Any]:
+    """Exit codes of one process a name, all at once."""
+    started = [context.Process(target=in_process, args=(project, name)) for name in names]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(60)
+    return [process.exitcode for process in started]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_eight_processes_share_a_fresh_store(fresh: Path, processes: ForkServerContext) -> None:
+    names: list[str | None] = [f"train@config_{i}" for i in range(8)]
+    assert together(processes, fresh, names) == [0] * 8
+    assert sorted(run.data.tags["octrobust.stage"] for run in stages(fresh)) == names
+    assert len(parents(fresh)) == 1
+    assert waiting(fresh) == 0
+
+
+def test_an_unreachable_server_costs_one_line_and_nothing_is_lost(
+    project: Path,
+    closed_port: int,
+    processes: ForkServerContext,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
+    began = time.monotonic()
+    record("train@config_1", seconds=60)
+    record("evaluate", seconds=60)
+    record("report", kind="summary", accuracy_config_1=0.9)
+    assert time.monotonic() - began < 10
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "unreachable" in said[0]
+    assert "octrobust track" in said[0]
+    assert (waiting(project), runs(project)) == (3, [])
+
+    record("train@config_1", seconds=60)
+    assert capsys.readouterr().err == "", "a stage tries again right after a failure"
+    record("report", kind="summary", accuracy_config_1=0.9)
+    assert len(capsys.readouterr().err.splitlines()) == 1, "the next run of the pipeline is silent"
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert together(processes, project, [None, None]) == [0, 0]
+    assert tracking.flush() == tracking.Summary((), 0, None)
+    names = sorted(run.data.tags["octrobust.stage"] for run in stages(project))
+    assert names == ["evaluate", "train@config_1", "train@config_1"]
+    assert len(parents(project)) == 1
+
+
+def test_a_server_that_never_answers_does_not_hold_up_a_stage(
+    project: Path,
+    silent_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{silent_port}")
+    began = time.monotonic()
+    record("train@config_1", seconds=60)
+    assert time.monotonic() - began < 8
+    said = capsys.readouterr().err
+    assert "unreachable" in said
+    assert "timed out" in said
+    assert "secret" not in said
+    assert waiting(project) == 1
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_half_logged_run_is_completed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.tracking import MlflowClient
+
+    Path("curve.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    Path("m.json").write_text('{"accuracy": 0.5}')
+    tracking.record(
+        "train@config_1",
+        params={"epochs": 2},
+        metrics=Path("m.json"),
+        curves=[Path("curve.csv")],
+        started=100.0,
+        finished=101.0,
+    )
+    with monkeypatch.context() as killed:
+        killed.setattr(MlflowClient, "log_artifacts", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.flush()
+    (half,) = stages(project)
+    assert half.info.status == "RUNNING"
+
+    assert tracking.flush().logged == ("train@config_1",)
+    (run,) = stages(project)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"accuracy": 0.5, "curves/loss": 0.25}
+    points = MlflowClient(tracking_uri(project)).get_metric_history(run.info.run_id, "curves/loss")
+    assert [(point.step, point.value) for point in points] == [(1, 0.5), (2, 0.25)]
+
+
+def test_a_logged_record_left_behind_by_a_killed_process_is_not_logged_again(project: Path) -> None:
+    record("split")
+    shutil.copytree(records.spool(project), project / "kept")
+    tracking.flush()
+    shutil.copytree(project / "kept", records.spool(project), dirs_exist_ok=True)
+    assert tracking.flush() == tracking.Summary((), 0, None)
+    assert len(stages(project)) == 1
+
+
+def test_a_temporary_experiment_lands_in_the_projects_own_store(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = project / ".dvc" / "tmp" / "exps" / "tmpabc"
+    copy.mkdir(parents=True)
+    shutil.copy("dvc.yaml", copy)
+    (copy / "params.yaml").write_text(yaml.safe_dump({"data": {}, "attack": {"beta": 0.01}}))
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_EXP_NAME", "puffy-daks")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # relative: the project's
+    record("attack@test")
+    assert tracking.flush().error is None
+    shutil.rmtree(copy)
+    (run,), (parent,) = stages(project), parents(project)
+    assert run.data.tags["octrobust.dvc_experiment"] == "puffy-daks"
+    assert parent.info.run_name == "puffy-daks · beta=0.01"
+    kept = project / "mlruns" / "octrobust" / run.info.run_id / "artifacts/metrics/attack/test.json"
+    assert json.loads(kept.read_text()) == {"accuracy": 0.5}
+
+
+def test_the_summary_fills_the_parent_and_the_stages_point_at_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)  # silently reused by MLflow's fluent API
+    Path("reports").mkdir()
+    Path("reports/index.html").write_text("<h1>Report</h1>")
+    record("split")
+    assert waiting(project) == 1, "a short stage pays for MLflow"
+    record("train@config_1", seconds=60, accuracy=0.9)
+    assert waiting(project) == 0, "a long one does not log what waits"
+    (parent,) = parents(project)
+    assert parent.data.tags["octrobust.kind"] == "experiment"
+    assert parent.info.status == "RUNNING"
+
+    add_summary({"accuracy_config_1": 0.9, "n": {"CNV": 4}}, artifacts=[Path("reports")])
+    assert tracking.flush().logged == ("report",)
+    (parent,) = parents(project)
+    assert parent.info.status == "FINISHED"
+    assert parent.info.end_time - parent.info.start_time >= 60_000
+    assert parent.data.tags["octrobust.kind"] == "summary"
+    assert parent.data.metrics == {"accuracy_config_1": 0.9, "n.CNV": 4.0}
+    assert parent.data.params == {
+        "data.source": "phantom",
+        "data.image_size": "80",
+        "attack.beta": "0.001",
+        "attack.learning_rate": "0.05",
+        "attack.target": "null",
+    }
+    artifacts = project / "mlruns" / "octrobust" / parent.info.run_id / "artifacts"
+    assert (artifacts / "reports" / "index.html").read_text() == "<h1>Report</h1>"
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages(project)} == {parent.info.run_id}
+    assert [run.data.tags["octrobust.kind"] for run in stages(project)] == ["stage", "stage"]
+
+
+def test_a_second_summary_of_an_experiment_updates_its_parent(project: Path) -> None:
+    add_summary({"accuracy_attacked": 0.5})
+    tracking.flush()
+    add_summary({"accuracy_attacked": 0.1})
+    tracking.flush()
+    (parent,) = parents(project)
+    assert parent.data.metrics == {"accuracy_attacked": 0.1}
+
+
+def test_other_parameters_are_another_experiment(project: Path) -> None:
+    record("attack@test", accuracy=0.1)
+    changed = {**PARAMS, "attack": {"beta": 0.1, "learning_rate": 0.05}}
+    Path("params.yaml").write_text(yaml.safe_dump(changed))
+    record("attack@test", accuracy=0.2)
+    tracking.flush()
+    assert sorted(run.info.run_name for run in parents(project)) == [
+        "phantom 80px · beta=0.001 lr=0.05",
+        "phantom 80px · beta=0.1 lr=0.05",
+    ]
+
+
+def test_a_record_the_store_refuses_is_named_and_holds_up_no_other(project: Path) -> None:
+    add_summary({"accuracy_attacked": 0.5})
+    tracking.flush()
+    add_summary({"accuracy_attacked": 0.5}, {"attack": {"beta": 7}})  # parameters cannot change
+    record("split")
+    summary = tracking.flush()
+    assert (summary.logged, summary.pending) == (("split",), 1)
+    assert summary.error is not None
+    assert "attack.beta" in summary.error
+    assert str(records.spool(project)) in summary.error
+
+
+def test_a_database_that_cannot_be_opened_fails_at_once(fresh: Path) -> None:
+    (fresh / "mlflow.db").write_bytes(b"not a database" * 100)
+    record("split")
+    began = time.monotonic()
+    summary = tracking.flush()
+    assert time.monotonic() - began < 5  # MLflow alone would retry for minutes
+    assert summary.pending == 1
+    assert summary.error is not None
+    assert "not a database" in summary.error
+
+
+def make_results(project: Path) -> None:
+    """Metrics, curves and a report as `dvc pull` brings them, with the dvc.lock that made them."""
+    texts = {
+        "metrics/split.json": '{"train": 600}',
+        "metrics/train/config_1.json": '{"validation_accuracy": 0.9}',
+        "metrics/summary.json": '{"accuracy_config_1": 0.9}',
+        "plots/training/config_1.csv": "epoch,train_loss,note\n1,0.7,a\n2,0.3,\n",
+        "reports/index.html": "<h1>Report</h1>",
+    }
+    outs = {}
+    for path, text in texts.items():
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text)
+        outs[path] = {"path": path, "md5": md5(text.encode()).hexdigest()}
+    data = {"path": "data/splits", "md5": "0123456789abcdef0123456789abcdef.dir"}
+    curve = outs["plots/training/config_1.csv"]
+    lock = {
+        "split": {"outs": [data, outs["metrics/split.json"]]},
+        "train@config_1": {
+            "params": {"params.yaml": {"train.epochs": 2}},
+            "outs": [outs["metrics/train/config_1.json"], curve],
+        },
+        "report": {"outs": [outs["metrics/summary.json"], outs["reports/index.html"]]},
+    }
+    (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
+    steps = {"train": {"foreach": ["config_1"], "do": {"cmd": "true", "deps": ["data/splits"]}}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": steps}))
+
+
+def test_track_logs_what_is_missing_once(project: Path) -> None:
+    make_results(project)
+    assert set(tracking.track(project).logged) == {"split", "train@config_1", "report"}
+    assert tracking.track(project) == tracking.Summary((), 0, None)
+    (parent,) = parents(project)
+    assert parent.data.metrics == {"accuracy_config_1": 0.9}
+    assert parent.data.params["attack.beta"] == "0.001"
+    (train,) = [run for run in stages(project) if run.info.run_name == "train@config_1"]
+    assert train.data.metrics == {"validation_accuracy": 0.9, "curves/train_loss": 0.3}
+    assert train.data.params == {"train.epochs": "2"}
+    (data,) = train.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == (
+        "phantom splits",
+        "0123456789abcdef0123456789abcdef",
+    )
+
+    # A stage in progress: new metrics, while dvc.lock still speaks of the last run.
+    (project / "metrics" / "split.json").write_text('{"train": 700}')
+    assert tracking.track(project).logged == ()
+    # What the stages themselves have logged is not missing either.
+    record("split", **{"train": 600})
+    tracking.flush()
+    (project / "metrics" / "split.json").write_text('{"train": 600}')
+    assert tracking.track(project).logged == ()
+
+
+def test_a_data_version_is_that_of_the_stage_which_made_it(fresh: Path) -> None:
+    out = {"path": "data/arrays", "md5": "new.dir"}
+    own = {"path": "data/adversarial/test", "md5": "of the last run"}
+    lock = {
+        "prepare": {"outs": [out]},
+        "attack@test": {"deps": [{"path": "data/arrays", "md5": "old.dir"}], "outs": [own]},
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
+    deps = ["data/arrays/${item}.npy", "models/config_1", "data/adversarial/${item}"]
+    steps = {"attack": {"foreach": ["train", "test"], "do": {"cmd": "true", "deps": deps}}}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": steps}))
+    assert [(each.path, each.digest) for each in provenance.datasets(fresh, "attack@test")] == [
+        ("data/arrays", "new")
+    ]
+
+
+def test_only_changed_code_makes_a_revision_dirty(fresh: Path) -> None:
+    def git(*command: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+        subprocess.run(["git", *identity, *command], check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "first")
+    Path("params.yaml").write_text("{}")
+    tags = provenance.tags(fresh, "split")
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert tags["octrobust.git_dirty"] == "false"
+    Path("src").mkdir()
+    Path("src/new.py").write_text("")
+    assert provenance.tags(fresh, "split")["octrobust.git_dirty"] == "true"
+
+
+def test_a_stage_that_fails_records_nothing(fresh: Path) -> None:
+    with pytest.raises(ZeroDivisionError), tracking.stage_run("split", params={}):
+        _ = 1 / 0
+    assert waiting(fresh) == 0
+    Path("m.json").write_text('{"train": 3}')
+    with tracking.stage_run("split", params={"split": {"seed": 1}}) as run:
+        run.metrics = Path("m.json")
+    (entry,), _ = records.pending(fresh)
+    assert (entry.stage, entry.params) == ("split", {"split.seed": "1"})
+    assert entry.metrics == {"train": 3}
+
+
+def test_a_large_artifact_is_left_to_dvc_and_named(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LARGEST_ARTIFACT", 10)
+    Path("models").mkdir()
+    Path("models/model.safetensors").write_bytes(b"0" * 11)
+    with tracking.stage_run("train@config_1", params={}) as run:
+        run.artifacts = [Path("models")]
+    (entry,), _ = records.pending(fresh)
+    assert entry.tags["octrobust.left_out"] == "models"
+    assert not records.attachments(fresh, entry).exists()
+
+
+def test_metrics_are_numbers_and_names_mlflow_takes() -> None:
+    values = {"a": 1, "b": {"c": True, "d": None, "e": [1, 2]}, "f@g": 0.5, "h": "text"}
+    assert records.metrics_of(values) == {"a": 1.0, "b.c": 1.0, "f_g": 0.5}
+
+
+def test_an_address_is_shown_without_its_secret() -> None:
+    assert readable("https://me:pass@host:5000/x") == "https://host:5000/x"
+    assert readable("sqlite:////tmp/a@b/mlflow.db") == "sqlite:////tmp/a@b/mlflow.db"

@@ -1,0 +1,179 @@
+"""The fit loop: frozen stays frozen, resuming repeats, batches are balanced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from octrobust.config import Augmentation, Fit, Model
+from octrobust.errors import UserError
+from octrobust.model.build import OCTClassifier, build
+from octrobust.training import fit as fit_module
+from octrobust.training.datasets import (
+    Augmented,
+    BalancedBatches,
+    GreyPixels,
+    Source,
+    StoredFloats,
+    _crop,
+)
+from octrobust.training.fit import fit
+from tests.conftest import blobs
+
+SIDE = 75  # the smallest the network takes
+FIT = Fit(
+    optimizer="adamw",
+    learning_rate=1e-3,
+    momentum=0.9,
+    weight_decay=0.01,
+    schedule="cosine",
+    batch_size=4,
+    epochs=3,
+    precision="fp32",
+    seed=11,
+    augmentation=Augmentation(crop_scale_min=0.5, flip=0.0),
+)
+
+
+def training_set(count: int = 12) -> Augmented:
+    images, targets = blobs(count, 86, seed=0)
+    source = Source(GreyPixels((images[:, 0] * 255).astype(np.uint8)), targets)
+    return Augmented([source], SIDE, FIT.augmentation, FIT.seed)
+
+
+def validation() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    yield blobs(6, SIDE, seed=5)
+
+
+def network(frozen: str | None = None) -> OCTClassifier:
+    return build(Model(weights="none", standardisation="none", dropout=0.6), frozen, seed=3)
+
+
+def state(model: OCTClassifier) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.network.state_dict().items()}
+
+
+def test_frozen_tensors_and_buffers_are_bit_identical_after_training(tmp_path: Path) -> None:
+    model = network("repeat_1")
+    before = state(model)
+    fit(
+        model,
+        training_set(8),
+        validation,
+        FIT.model_copy(update={"epochs": 1}),
+        checkpoint=tmp_path / "c.pt",
+    )
+    after = state(model)
+    for key, value in before.items():
+        frozen = key.split(".")[0] in model.frozen
+        if frozen:
+            assert torch.equal(value, after[key]), key
+    assert not torch.equal(before["logits.weight"], after["logits.weight"])
+    key = "mixed_6a.branch0.bn.running_mean"
+    assert not torch.equal(before[key], after[key])
+
+
+def test_a_killed_fit_goes_on_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = network()
+    expected = fit(whole, training_set(), validation, FIT, checkpoint=tmp_path / "whole.pt")
+
+    calls = 0
+    save = fit_module.save_checkpoint
+
+    def killed(path: Path, value: dict[str, Any]) -> None:
+        nonlocal calls
+        save(path, value)
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), training_set(), validation, FIT, checkpoint=tmp_path / "cut.pt")
+    monkeypatch.setattr(fit_module, "save_checkpoint", save)
+    resumed = network()
+    torch.manual_seed(12345)  # another process: another state of torch's generator
+    result = fit(resumed, training_set(), validation, FIT, checkpoint=tmp_path / "cut.pt")
+    assert result.history == expected.history
+    assert result.best_epoch == expected.best_epoch
+    for key, value in state(whole).items():
+        assert torch.equal(value, state(resumed)[key]), key
+
+
+def test_a_damaged_checkpoint_starts_over(tmp_path: Path) -> None:
+    (tmp_path / "c.pt").write_bytes(b"half a file")
+    settings = FIT.model_copy(update={"epochs": 1})
+    result = fit(network(), training_set(4), validation, settings, checkpoint=tmp_path / "c.pt")
+    assert len(result.history) == 1
+
+
+def test_too_few_images_for_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="batch"):
+        fit(network(), training_set(2), validation, FIT, checkpoint=tmp_path / "c.pt")
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    settings = FIT.model_copy(update={"learning_rate": 1e18, "optimizer": "sgd"})
+    with pytest.raises(UserError, match="no longer finite"):
+        fit(network(), training_set(), validation, settings, checkpoint=tmp_path / "c.pt")
+
+
+def test_batches_are_balanced_and_cover_the_larger_class() -> None:
+    targets = np.array([0] * 30 + [1] * 7)
+    sampler = BalancedBatches(targets, 6, seed=1)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 10
+    for batch in batches:
+        assert sum(targets[i] for _, i in batch) == 3
+    drawn = [i for batch in batches for _, i in batch]
+    assert {i for i in drawn if targets[i] == 0} == set(range(30))
+    assert {i for i in drawn if targets[i] == 1} == set(range(30, 37))
+    sampler.epoch = 1
+    assert [i for b in sampler for _, i in b] != drawn
+    sampler.epoch = 0
+    assert [i for b in sampler for _, i in b] == drawn
+
+
+def test_an_augmented_image_depends_on_seed_epoch_and_position_alone() -> None:
+    one, two = training_set(), training_set()
+    first = one[(1, 4)][0]
+    for other in [(1, 5), (2, 4), (0, 0)]:
+        two[other]
+    assert torch.equal(two[(1, 4)][0], first)
+    assert not torch.equal(one[(2, 4)][0], first)
+    assert first.shape == (1, SIDE, SIDE)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_sources_are_joined_in_order() -> None:
+    pixels = np.full((3, 80, 80), 51, np.uint8)
+    floats = np.full((2, 3, SIDE, SIDE), 0.75, np.float32)
+    sources = [
+        Source(GreyPixels(pixels, channels=3), np.array([0, 1, 0])),
+        Source(GreyPixels(np.empty((0, 80, 80), np.uint8), 3), np.empty(0, np.int64)),
+        Source(StoredFloats(floats), np.array([1, 1])),
+    ]
+    joined = Augmented(sources, SIDE, FIT.augmentation, 0)
+    assert len(joined) == 5
+    assert [joined[(0, i)][1] for i in range(5)] == [0, 1, 0, 1, 1]
+    torch.testing.assert_close(joined[(0, 2)][0], torch.full((3, SIDE, SIDE), 0.2))
+    torch.testing.assert_close(joined[(0, 3)][0], torch.full((3, SIDE, SIDE), 0.75))
+
+
+def test_crops_stay_inside_and_have_the_area_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        top, left, height, width = _crop(91, 120, 0.3, rng)
+        assert 0 <= top <= 91 - height
+        assert 0 <= left <= 120 - width
+        assert 0.28 <= height * width / (91 * 120) <= 1
+        assert 0.7 <= width / height <= 1.4
