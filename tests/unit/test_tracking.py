@@ -20,7 +20,7 @@ import yaml
 
 from octrobust import tracking
 from octrobust.tracking import build, provenance, records
-from octrobust.tracking.store import readable, tracking_uri
+from octrobust.tracking.address import readable, tracking_uri
 
 PARAMS = {
     "data": {"source": "phantom", "image_size": 80},
@@ -318,8 +318,8 @@ def test_other_parameters_are_another_experiment(project: Path) -> None:
     record("attack@test", accuracy=0.2)
     tracking.flush()
     assert sorted(run.info.run_name for run in parents(project)) == [
-        "phantom 80px · beta=0.001 lr=0.05",
-        "phantom 80px · beta=0.1 lr=0.05",
+        "beta=0.001 lr=0.05 · phantom 80px",
+        "beta=0.1 lr=0.05 · phantom 80px",
     ]
 
 

@@ -1,0 +1,187 @@
+"""Images decoded once into memory-mapped arrays, and the reader of those arrays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from octrobust import config
+from octrobust.data.index import IndexRow, read_index
+from octrobust.errors import UserError
+from octrobust.files import atomic_folder, read_csv, write_csv, write_json
+
+COLUMNS = ("row", "path", "label", "patient", "target")
+# Pillow's modes with 8 bits a channel or fewer, and its 16-bit greys ("I" is how some versions
+# open those). Others, as 32-bit floats, have no range that says what is white.
+MODES_8 = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+MODES_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def stored_side(image_size: int) -> int:
+    """The side R of a stored image, in pixels: 256/224 of the evaluation view's."""
+    return round(image_size * 256 / 224)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """One split, in memory-mapped form.
+
+    pixels: (N, R, R) uint8, grey; targets: (N,) int64, a label's place in ``data.classes``;
+    labels, patients, paths: N strings each, patients empty where unknown; image_size: S pixels.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    labels: tuple[str, ...]
+    patients: tuple[str, ...]
+    paths: tuple[str, ...]
+    image_size: int
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def views(self, rows: Sequence[int] | NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        """The evaluation view of `rows`: centre crops, (n, 1, S, S) float32 in [0, 1]."""
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows, dtype=np.int64)
+        # Rounded as torchvision's CenterCrop does.
+        start = round((self.pixels.shape[1] - self.image_size) / 2)
+        inside = slice(start, start + self.image_size)
+        crops = self.pixels[rows, inside, inside]
+        return crops[:, None].astype(np.float32) / np.float32(255)
+
+
+def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
+    """Open split `name` as `prepare` wrote it to `folder`; pixels stay on disk until read.
+
+    Raises:
+        UserError: the files are missing, damaged, or of another image size.
+    """
+    table = read_csv(folder / f"{name}.csv")
+    source = folder / f"{name}.npy"
+    side = stored_side(image_size)
+    try:
+        pixels = np.load(source, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{source} does not exist: run `dvc repro prepare` first") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{source} is damaged ({error}): run `dvc repro prepare`") from None
+    if pixels.dtype != np.uint8 or pixels.shape != (len(table), side, side):
+        raise UserError(
+            f"{source} holds {pixels.dtype} {pixels.shape}, where {len(table)} rows at "
+            f"data.image_size {image_size} need uint8 {(len(table), side, side)}: "
+            "run `dvc repro prepare`"
+        )
+    return ImageSet(
+        name=name,
+        pixels=pixels,
+        targets=np.array([int(row["target"]) for row in table], dtype=np.int64),
+        labels=tuple(row["label"] for row in table),
+        patients=tuple(row["patient"] for row in table),
+        paths=tuple(row["path"] for row in table),
+        image_size=image_size,
+    )
+
+
+def decode(path: Path, side: int) -> NDArray[np.uint8]:
+    """Read an image as 8-bit grey: short side resized to `side`, centre square, (side, side).
+
+    The geometry is torchvision's Resize and CenterCrop on a PIL image, antialiased bilinear.
+    16-bit grey is scaled to 8 bits, colours are weighted to grey (ITU-R 601), alpha is dropped.
+
+    Raises:
+        UserError: the file is missing, is no image, or has a mode without a defined range.
+    """
+    try:
+        with Image.open(path) as image:
+            grey = _grey(image)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run `dvc repro ingest`") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error})") from None
+    width, height = grey.size
+    short = min(width, height)
+    size = (int(side * width / short), int(side * height / short))
+    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+    square = grey.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
+    return np.asarray(square)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode in MODES_16:
+        values = np.asarray(image).astype(np.float64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("values outside 16 bits")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode not in MODES_8:
+        raise ValueError(f"mode {image.mode}: convert it to 8-bit or 16-bit grey")
+    if image.mode == "L":
+        return image.copy()
+    return image.convert("RGB").convert("L")  # by way of RGB: applies palettes, drops alpha
+
+
+def prepare(
+    raw: Path, splits: Path, data: config.Data, out: Path, metrics: Path, workers: int = 0
+) -> None:
+    """Decode every split's images to ``out/{split}.npy``, with ``out/{split}.csv`` beside it.
+
+    The arrays are uint8 (N, R, R), R = `stored_side`; row i is row i of ``splits/{split}.csv``.
+    Up to `workers` images are decoded at a time, to the same bytes for any number. `out` appears
+    whole or not at all. Numbers go to `metrics`, JSON; seconds are wall-clock.
+
+    Raises:
+        UserError: a split or an image is missing or cannot be read.
+    """
+    started = time.perf_counter()
+    side = stored_side(data.image_size)
+    images: dict[str, int] = {}
+    with atomic_folder(out) as folder:
+        for name in config.SPLITS:
+            rows = read_index(splits / f"{name}.csv")
+            _write_pixels(folder / f"{name}.npy", [raw / row.path for row in rows], side, workers)
+            write_csv(folder / f"{name}.csv", _table(rows, data.classes), COLUMNS)
+            images[name] = len(rows)
+    total = sum(images.values())
+    numbers = {
+        "images": {**images, "total": total},
+        "bytes": total * side * side,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    write_json(metrics, numbers)
+
+
+def _write_pixels(target: Path, paths: Sequence[Path], side: int, workers: int) -> None:
+    shape = (len(paths), side, side)
+    pixels = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
+
+    def fill(row: int) -> None:
+        pixels[row] = decode(paths[row], side)
+
+    # Threads, as Pillow decodes and resizes outside the interpreter's lock.
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        rows = pool.map(fill, range(len(paths)))
+        for _ in tqdm(rows, f"prepare {target.stem}", len(paths), unit="image", disable=not paths):
+            pass
+    pixels.flush()
+
+
+def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> list[dict[str, str | int]]:
+    return [
+        {
+            "row": number,
+            "path": row.path,
+            "label": row.label,
+            "patient": row.patient,
+            "target": classes.index(row.label),
+        }
+        for number, row in enumerate(rows)
+    ]

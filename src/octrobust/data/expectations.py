@@ -1,0 +1,203 @@
+"""Great Expectations run over the index and the splits; `suites` has the expectations."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from octrobust import config
+from octrobust.data.index import IndexRow
+from octrobust.errors import UserError
+from octrobust.files import write_json
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult
+
+    from octrobust.data.suites import Suite
+
+COLUMNS = [field.name for field in fields(IndexRow)]
+NUMBERS = ("width", "height")
+SHOWN = 2  # rows quoted for a failed expectation: the two of a pair
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A suite and what Great Expectations found.
+
+    failures: (description, what was found instead) of every expectation that failed.
+    """
+
+    suite: Suite
+    result: ExpectationSuiteValidationResult
+    expectations: int
+    failures: list[tuple[str, str]]
+
+
+def validate(
+    raw_index: Path,
+    splits: Path,
+    data: config.Data,
+    settings: config.Split,
+    docs: Path,
+    metrics: Path,
+) -> None:
+    """Check the index and ``splits/*.csv`` against the parameters.
+
+    Data Docs go to `docs`, a folder of pages to open offline from ``index.html``; numbers to
+    `metrics`, JSON. Both are written also when something failed. A patient in two splits fails
+    if the split is by patient, and is only counted if it is by image.
+
+    Raises:
+        UserError: a file is missing, or expectations failed: every one is named.
+    """
+    index = _read(raw_index)
+    rows = _concatenate({name: _read(splits / f"{name}.csv") for name in config.SPLITS})
+
+    # Off unless asked for; read when Great Expectations is imported, which takes seconds.
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    from octrobust.data import data_docs, suites
+
+    plan = [suites.of_index(index, data, settings), suites.of_splits(rows, data, settings)]
+    numbers: dict[str, Any] = {}
+    # Without their columns the other tables cannot be made, and the schema has failed anyway.
+    if set(COLUMNS) <= set(index.columns) and set(COLUMNS) <= set(rows.columns):
+        patients, contents = _homes(rows, "patient"), _homes(rows, "sha256")
+        contents["path"] = contents["sha256"].map(
+            dict(zip(rows["sha256"], rows["path"], strict=True))
+        )
+        contents["in_index"] = contents["sha256"].map(_in_index(rows, index)).astype(object)
+        plan += [suites.of_counts(rows, data, settings), suites.of_contents(contents)]
+        if settings.by == "patient":
+            plan.append(suites.of_patients(patients))
+        numbers["patients_in_two_splits"] = _in_two(patients)
+        numbers["hashes_in_two_splits"] = _in_two(contents)
+
+    checked = list(_run(plan))
+    data_docs.write(docs, checked)
+    write_json(metrics, {**numbers, **_summary(checked)})
+    _raise_if_failed(checked, docs)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read as it stands: that the columns and numbers are right is for the suites to say."""
+    text = {column: object for column in COLUMNS if column not in NUMBERS}
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run `dvc repro` first") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV file ({error}): run `dvc repro` again") from None
+
+
+def _concatenate(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One table with a `split` column; empty ones have no types and are left out."""
+    parts = [table.assign(split=name) for name, table in tables.items() if len(table)]
+    rows = pd.concat(parts or [table.assign(split=name) for name, table in tables.items()])
+    rows = rows.reset_index(drop=True).astype({"split": object})
+    return rows[["split", *(column for column in rows.columns if column != "split")]]
+
+
+def _homes(rows: pd.DataFrame, key: str) -> pd.DataFrame:
+    """For each value of `key`: the splits it is in, as "train" or "train + test"."""
+    places: dict[str, list[str]] = {}
+    for value, split in rows[[key, "split"]].dropna().drop_duplicates().itertuples(index=False):
+        places.setdefault(value, []).append(split)
+    homes = [(value, " + ".join(names)) for value, names in places.items()]
+    return pd.DataFrame(homes, columns=[key, "splits"], dtype=object)
+
+
+def _in_two(homes: pd.DataFrame) -> int:
+    return int((~homes["splits"].isin(config.SPLITS)).sum())
+
+
+def _in_index(rows: pd.DataFrame, index: pd.DataFrame) -> dict[str, str]:
+    """By hash: whether every row with it stands in the index, the same in every column."""
+    known = set(index[COLUMNS].astype(str).itertuples(index=False, name=None))
+    lines = rows[COLUMNS].astype(str).itertuples(index=False, name=None)
+    strangers = {line[COLUMNS.index("sha256")] for line in lines if line not in known}
+    return {sha256: "no" if sha256 in strangers else "yes" for sha256 in rows["sha256"].dropna()}
+
+
+def _run(plan: Sequence[Suite]) -> Iterator[Checked]:
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("octrobust")
+    for suite in plan:
+        asset = source.add_dataframe_asset(suite.name)
+        definition = asset.add_batch_definition_whole_dataframe(suite.name)
+        columns = (None, *suite.table.columns)  # None: of the whole table
+        result = definition.get_batch({"dataframe": suite.table}).validate(
+            gx.ExpectationSuite(
+                name=suite.name,
+                expectations=[
+                    expectation
+                    for expectation in suite.expectations
+                    if getattr(expectation, "column", None) in columns
+                ],
+            ),
+            result_format={
+                "result_format": "SUMMARY",
+                "unexpected_index_column_names": suite.keys,
+            },
+        )
+        yield Checked(suite, result, len(result.results), _failures(suite, result))
+
+
+def _failures(suite: Suite, result: ExpectationSuiteValidationResult) -> list[tuple[str, str]]:
+    return [
+        (one["expectation_config"]["description"], _found(one["result"], suite))
+        for one in result.to_json_dict()["results"]
+        if not one["success"]
+    ]
+
+
+def _found(result: Mapping[str, Any], suite: Suite) -> str:
+    """What was there instead, in a few words."""
+    if not result:
+        return "could not be checked"
+    if not suite.keys or "partial_unexpected_index_list" not in result:
+        values = result.get("observed_value", result.get("partial_unexpected_list"))
+        return "found " + (", ".join(map(str, values)) if isinstance(values, list) else str(values))
+    rows = result["partial_unexpected_index_list"][:SHOWN]
+    shown = [", ".join(f"{name} {value}" for name, value in row.items()) for row in rows]
+    shown += ["..."] if result["unexpected_count"] > SHOWN else []
+    text = f"{result['unexpected_count']} of {result['element_count']}: {'; '.join(shown)}"
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1...", text)  # a hash's start will do
+
+
+def _summary(checked: Sequence[Checked]) -> dict[str, Any]:
+    return {
+        "success": not any(one.failures for one in checked),
+        "expectations": sum(one.expectations for one in checked),
+        "failed": sum(len(one.failures) for one in checked),
+        "suites": {
+            one.suite.name: {
+                "success": not one.failures,
+                "expectations": one.expectations,
+                "failed": len(one.failures),
+            }
+            for one in checked
+        },
+    }
+
+
+def _raise_if_failed(checked: Sequence[Checked], docs: Path) -> None:
+    failed = [
+        f"[{one.suite.name}] {description} ({found})"
+        for one in checked
+        for description, found in one.failures
+    ]
+    if failed:
+        raise UserError(
+            f"validate: {len(failed)} of {sum(one.expectations for one in checked)} expectations "
+            f"failed: {', '.join(failed)}: see {docs / 'index.html'}"
+        )

@@ -1,0 +1,89 @@
+"""Where the tracking store is, and whether it answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+_PROBE_SECONDS = 3.0
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+class UnavailableError(Exception):
+    """The store cannot be used now; the message is one line."""
+
+
+def tracking_uri(home: Path) -> str:
+    """MLFLOW_TRACKING_URI, or MLflow's own default in `home`, as an absolute address.
+
+    A relative SQLite path counts from `home` too: from inside a temporary experiment it would
+    otherwise vanish with it.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    path = uri.removeprefix("sqlite:///")
+    if path in (uri, "") or path.startswith(("/", ":memory:")):
+        return uri
+    return f"sqlite:///{home / path}"
+
+
+def readable(uri: str) -> str:
+    """The address without user name and password."""
+    parts = urlsplit(uri)
+    return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else uri
+
+
+def probe(uri: str) -> None:
+    """Find out within seconds whether the store answers: MLflow itself may retry for minutes.
+
+    Raises:
+        UnavailableError: if it does not.
+    """
+    parts = urlsplit(uri)
+    try:
+        if parts.scheme in ("http", "https"):
+            _probe_server(uri)
+        elif parts.scheme.startswith("sqlite"):
+            _probe_sqlite(uri)
+        elif parts.hostname:
+            _probe_port(parts)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "reason", None) or error
+        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        kind = "database" if parts.scheme.startswith("sqlite") else "server"
+        raise UnavailableError(f"tracking {kind} unreachable: {readable(uri)} ({text})") from None
+
+
+def _probe_server(uri: str) -> None:
+    # Without name and password, which urllib takes for a part of the host: a 401 is an answer too.
+    health = f"{readable(uri).rstrip('/')}/health"
+    try:
+        urllib.request.urlopen(health, timeout=_PROBE_SECONDS).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code in (502, 503, 504):  # a proxy whose server is down; any other is an answer
+            raise
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # MLflow has its own certificate settings
+            raise
+
+
+def _probe_sqlite(uri: str) -> None:
+    path = Path(uri.partition(":///")[2].partition("?")[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=_PROBE_SECONDS, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def _probe_port(parts: SplitResult) -> None:
+    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
+    if port:
+        socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS).close()

@@ -1,0 +1,96 @@
+"""When a stage tries to log, for how long at most, and how often it may say that it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+import octrobust
+from octrobust import files
+from octrobust.tracking.address import readable, tracking_uri
+
+BUSY = "another process is logging"
+# Importing MLflow takes seconds, so only a stage that took longer pays for it, at most once a
+# minute. The summary always does. After a failure the wait is longer.
+_SHORT_STAGE = 10.0
+_EVERY, _EVERY_AFTER_FAILURE = 60.0, 600.0
+_REMIND_AFTER = 3600.0
+# No tracker may hold up a stage for longer than this, whatever it hangs on.
+_LONGEST_FLUSH = 120.0
+
+
+class _Attempt(BaseModel):
+    """The last attempt in this project: where, when (seconds since the epoch), and how it went."""
+
+    uri: str
+    tried: float = 0.0
+    failed: bool = False
+    told: float = 0.0
+
+
+def flush_if_due(home: Path, *, seconds: float, final: bool) -> None:
+    """Try to log what waits, after a stage that took `seconds`; at once if it was the `final` one.
+
+    A failure is said once in a run of the pipeline.
+    """
+    path, now = home / ".octrobust" / "tracking.json", time.time()
+    uri = readable(tracking_uri(home))
+    last = _last(path, uri)
+    pause = _EVERY_AFTER_FAILURE if last.failed else _EVERY
+    if not final and (seconds < _SHORT_STAGE or now - last.tried < pause):
+        return
+    # Written before the attempt, so that processes beside this one need not try as well.
+    files.write_json(path, last.model_copy(update={"tried": now}).model_dump())
+    reason = _flush_in_child(home, wait=30.0 if final else 5.0)
+    if reason == BUSY and not final:
+        reason = None
+    told = last.told if reason else 0.0
+    if reason and now - told > _REMIND_AFTER:
+        say(f"{reason}: recorded locally, `octrobust track` logs it later")
+        told = now
+    after = _Attempt(uri=uri, tried=now, failed=bool(reason), told=0.0 if final else told)
+    files.write_json(path, after.model_dump())
+
+
+def say(line: str) -> None:
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def _last(path: Path, uri: str) -> _Attempt:
+    try:
+        last = _Attempt.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return _Attempt(uri=uri)
+    return last if last.uri == uri else _Attempt(uri=uri)
+
+
+def _flush_in_child(home: Path, wait: float) -> str | None:
+    """Flush in a process of its own, which can be stopped; the reason if something is left.
+
+    MLflow's threads, settings and log lines thereby stay out of the stage as well.
+    """
+    source = str(Path(octrobust.__file__).parents[1])
+    path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "octrobust.tracking", str(wait)],
+            cwd=home,  # MLflow makes folders there, and an experiment's own folder may vanish
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=_LONGEST_FLUSH,
+        )
+    except subprocess.TimeoutExpired:
+        return f"tracking gave no answer in {_LONGEST_FLUSH:.0f} s"
+    if done.returncode == 0:
+        return None
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return lines[-1] if lines else f"tracking ended with exit code {done.returncode}"

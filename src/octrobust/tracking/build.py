@@ -1,0 +1,121 @@
+"""Make run records: of a stage that has just finished, or of results that lie in the project."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+from octrobust import files
+from octrobust.tracking import provenance, records
+from octrobust.tracking.records import Kind, Record
+
+Entry = tuple[Record, dict[Path, Path]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished stage; see `octrobust.tracking.record` for the fields."""
+
+    stage: str
+    params: Mapping[str, Any]
+    metrics: Path | None
+    curves: Sequence[Path]
+    artifacts: Sequence[Path]
+    started: float
+    finished: float
+    kind: Kind
+
+
+def record_of(project: Path, done: Finished) -> Entry:
+    """The record, and the files to attach by their place in the project."""
+    key, name = provenance.experiment(project)
+    identity = uuid.uuid4().hex
+    attached = [*([done.metrics] if done.metrics else []), *done.curves, *done.artifacts]
+    large = [path for path in attached if records.too_large(path)]
+    data = provenance.datasets(project, done.stage, everything=done.kind == "summary")
+    tags = provenance.tags(project, done.stage)
+    tags |= {f"octrobust.data.{each.path.removeprefix('data/')}": each.digest for each in data}
+    if large:
+        tags["octrobust.left_out"] = ", ".join(map(str, large))
+    record = Record(
+        id=identity,
+        stage=done.stage,
+        kind=done.kind,
+        experiment=key,
+        experiment_name=name,
+        content=records.content(done.metrics, project) if done.metrics else identity,
+        started=done.started,
+        finished=done.finished,
+        params=records.params_of(done.params),
+        metrics=records.metrics_of(files.read_json(done.metrics)) if done.metrics else {},
+        curves=records.curves_of(done.curves),
+        tags=tags,
+        datasets=data,
+    )
+    kept = {path: records.relative(path, project) for path in attached if path not in large}
+    return record, kept
+
+
+def missing(
+    project: Path, experiments_of: Callable[[Collection[str]], Mapping[str, str]]
+) -> list[Entry]:
+    """Records of the project's results that no run of the store holds.
+
+    Args:
+        experiments_of: experiment keys by content, of those contents that the store holds.
+    """
+    results = dict(_results(project))
+    held = experiments_of(results)
+    # What is missing beside a summary that is there belongs to that summary's experiment.
+    known = [held[each] for each in held if results[each].kind == "summary"]
+    entries = []
+    for content, done in results.items():
+        if content not in held:
+            record, attach = record_of(project, done)
+            changes = {
+                # The same result gets the same name, whoever rebuilds it.
+                "id": uuid.uuid5(uuid.NAMESPACE_URL, content).hex,
+                "experiment": known[0] if known else record.experiment,
+                # Its times are the file's own.
+                "tags": record.tags | {"octrobust.rebuilt": "true"},
+            }
+            entries.append((record.model_copy(update=changes), attach))
+    return entries
+
+
+def _results(project: Path) -> Iterator[tuple[str, Finished]]:
+    """By content: what dvc.lock says was made, where the metrics are still as they were made."""
+    for stage, entry in provenance.lock(project).items():
+        outs = {project / out["path"]: out.get("md5") for out in entry.get("outs", [])}
+        for path, made in outs.items():
+            if path.suffix != ".json" or (project / "metrics") not in path.parents:
+                continue
+            # A stage that is running has written its metrics, but its entry is the last run's.
+            if not path.is_file() or _md5(path) != made:
+                continue
+            summary = path == project / "metrics" / "summary.json"
+            page = project / "reports" / "index.html"
+            params = entry.get("params", {}).get("params.yaml", {})
+            written = path.stat().st_mtime
+            yield (
+                records.content(path, project),
+                Finished(
+                    stage=stage,
+                    params=provenance.read_yaml(project / "params.yaml") if summary else params,
+                    metrics=path,
+                    curves=[p for p in outs if p.match("plots/training/*.csv") and p.is_file()],
+                    artifacts=[page] if summary and page.is_file() else [],
+                    started=written,
+                    finished=written,
+                    kind="summary" if summary else "stage",
+                ),
+            )
+
+
+def _md5(path: Path) -> str:
+    """DVC's own digest of a file."""
+    return md5(path.read_bytes(), usedforsecurity=False).hexdigest()

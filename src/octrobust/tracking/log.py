@@ -1,0 +1,130 @@
+"""Record a finished stage, bring records into the store, and add what the store lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octrobust import files
+from octrobust.tracking import attempt, build, records
+from octrobust.tracking.address import UnavailableError, tracking_uri
+from octrobust.tracking.records import Kind
+from octrobust.tracking.store import RefusedError, Store
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a flush did: names of the stages logged, records still waiting, and why they wait."""
+
+    logged: tuple[str, ...]
+    pending: int
+    error: str | None
+
+
+def record(
+    stage: str,
+    *,
+    params: Mapping[str, Any],
+    metrics: Path | None,
+    curves: Sequence[Path] = (),
+    artifacts: Sequence[Path] = (),
+    started: float,
+    finished: float,
+    kind: Kind = "stage",
+) -> None:
+    """Remember a finished stage of the project in the current folder.
+
+    Writes a run record to the spool, then, unless the stage was short, tries to log what waits
+    there. A tracker that fails costs one line on stderr, never the stage.
+
+    Args:
+        stage: the stage's name in DVC (``train@config_1``).
+        params: parameters to log, nested as in params.yaml.
+        metrics: the stage's JSON of numbers; its finite numbers become metrics.
+        curves: CSV files with a column ``epoch``; other numeric columns become step curves.
+        artifacts: files or folders to attach, besides metrics and curves.
+        started: seconds since the epoch.
+        finished: seconds since the epoch.
+        kind: ``summary`` fills the experiment's parent run instead of a run of its own.
+
+    Raises:
+        UserError: if the file of metrics or a curve does not exist or cannot be read.
+    """
+    home = files.project_home()
+    done = build.Finished(stage, params, metrics, curves, artifacts, started, finished, kind)
+    entry, attach = build.record_of(Path.cwd(), done)
+    try:
+        records.write(home, entry, attach)
+        attempt.flush_if_due(home, seconds=finished - started, final=kind == "summary")
+    except OSError as error:
+        attempt.say(f"tracking: {stage} is not recorded ({error}), `octrobust track` logs it later")
+
+
+def flush(*, wait: float = 60.0) -> Summary:
+    """Log every record that waits in the spool, each exactly once, whoever else is at it.
+
+    Args:
+        wait: seconds to wait for another process that is logging.
+    """
+    home = files.project_home()
+    if not any(records.pending(home)):
+        return Summary((), 0, None)
+    return _log(home, None, wait)
+
+
+def track(project: Path) -> Summary:
+    """Log what waits in the spool, and what of the project's results the store does not have.
+
+    The latter is rebuilt from dvc.lock, params.yaml and the metrics (after `dvc pull`, say, or
+    when every stage came out of the cache). Calling it again adds nothing.
+    """
+    return _log(files.project_home(project), project.resolve(), wait=60.0)
+
+
+def _log(home: Path, project: Path | None, wait: float) -> Summary:
+    logged: list[str] = []
+    errors: list[str] = []
+    try:
+        with _alone(home, wait):
+            store = Store(tracking_uri(home), home)
+            _drain(home, store, logged, errors)
+            if project:
+                for entry, attach in build.missing(project, store.experiments_of):
+                    records.write(home, entry, attach)
+                _drain(home, store, logged, errors)
+    except (UnavailableError, OSError) as error:
+        errors.append(str(error))
+    good, bad = records.pending(home)
+    errors += [f"unreadable record {records.spool(home) / name}: delete it" for name in bad]
+    return Summary(tuple(logged), len(good) + len(bad), errors[0] if errors else None)
+
+
+@contextmanager
+def _alone(home: Path, wait: float) -> Iterator[None]:
+    """Hold the project's logging lock; a fresh database is also made under it."""
+    from filelock import FileLock, Timeout
+
+    path = home / ".octrobust" / "tracking.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=wait):
+            yield
+    except Timeout:
+        raise UnavailableError(attempt.BUSY) from None
+
+
+def _drain(home: Path, store: Store, logged: list[str], errors: list[str]) -> None:
+    """Log until the spool is empty but for records the store refuses."""
+    refused: set[str] = set()
+    while todo := [each for each in records.pending(home)[0] if each.id not in refused]:
+        for each in todo:
+            try:
+                if store.log(each, records.attachments(home, each)):
+                    logged.append(each.stage)
+                records.remove(home, each)
+            except RefusedError as error:
+                refused.add(each.id)
+                errors.append(f"{each.stage} ({records.spool(home) / each.id}): {error}")

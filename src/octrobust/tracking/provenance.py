@@ -1,0 +1,137 @@
+"""Where a run comes from: git revision, DVC experiment, data-set versions."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from octrobust import files
+from octrobust.tracking.records import Dataset
+
+# What decides how a run behaves. Parameters, dvc.lock and metrics change in every experiment, so
+# counting them would call every run dirty.
+_CODE = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements.lock")
+_EACH = re.compile(r"\$\{\s*(?:item|key)\s*\}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping; empty where there is none, or none that can be read."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def experiment(project: Path) -> tuple[str, str]:
+    """The key that all stages of one experiment share, and a name a person can read.
+
+    The same parameters at the same revision are the same experiment, unless DVC names it.
+    """
+    params = read_yaml(project / "params.yaml")
+    name = os.environ.get("DVC_EXP_NAME", "")
+    revision = os.environ.get("DVC_EXP_BASELINE_REV") or _git(project, "rev-parse", "HEAD")
+    key = files.digest(params, name, revision)
+    return key, " · ".join(part for part in (name, _title(params)) if part) or key
+
+
+def tags(project: Path, stage: str) -> dict[str, str]:
+    """Revision, DVC experiment, user and source, under MLflow's own names where it has one."""
+    found = {
+        "mlflow.user": _user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": f"dvc.yaml:{stage}",
+        "octrobust.dvc_experiment": os.environ.get("DVC_EXP_NAME"),
+        "octrobust.dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
+    }
+    revision = _git(project, "rev-parse", "HEAD")
+    if revision:
+        dirty = bool(_git(project, "status", "--porcelain", "--", *_CODE))
+        found["mlflow.source.git.commit"] = revision
+        found["octrobust.git_dirty"] = str(dirty).lower()
+    return {key: value for key, value in found.items() if value}
+
+
+def datasets(project: Path, stage: str, *, everything: bool = False) -> list[Dataset]:
+    """The data-set versions `stage` reads, or every one in dvc.lock.
+
+    While a stage runs, its own entry in dvc.lock is the last run's. So what it reads comes from
+    dvc.yaml, and the versions from the entries of the stages that made it.
+    """
+    made = {
+        out["path"]: out["md5"]
+        for name, out in _lock_entries(project, "outs")
+        if name != stage and out["path"].startswith("data/")
+    }
+    wanted = made if everything else _reads(project, stage)
+    source = read_yaml(project / "params.yaml").get("data", {}).get("source", "data")
+    versions: dict[str, str] = {}
+    for path in wanted:
+        owner = next((p for p in (path, *map(str, Path(path).parents)) if p in made), None)
+        if owner:
+            versions[owner] = made[owner].removesuffix(".dir")
+    return [
+        Dataset(name=f"{source} {path.removeprefix('data/')}", digest=digest, path=path)
+        for path, digest in versions.items()
+    ]
+
+
+def lock(project: Path) -> dict[str, dict[str, Any]]:
+    """Entries of dvc.lock by stage name; empty where there is none."""
+    stages = read_yaml(project / "dvc.lock").get("stages")
+    return stages if isinstance(stages, dict) else {}
+
+
+def _lock_entries(project: Path, part: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    for name, entry in lock(project).items():
+        for item in entry.get(part, []):
+            if "path" in item and "md5" in item:
+                yield name, item
+
+
+def _reads(project: Path, stage: str) -> list[str]:
+    """The dependencies of `stage` under data/ as dvc.yaml gives them."""
+    name, _, item = stage.partition("@")
+    entry = read_yaml(project / "dvc.yaml").get("stages", {}).get(name, {})
+    deps = entry.get("do", entry).get("deps", [])
+    named = [_EACH.sub(item, dep) for dep in deps if isinstance(dep, str)]
+    return [dep for dep in named if dep.startswith("data/")]
+
+
+def _title(params: Mapping[str, Any]) -> str:
+    data, attack = params.get("data", {}), params.get("attack", {})
+    numbers = [
+        f"{short}={attack[key]}"
+        for key, short in (("beta", "beta"), ("learning_rate", "lr"))
+        if key in attack
+    ]
+    images = f"{data.get('source', '')} {data.get('image_size', '?')}px" if data else ""
+    return " · ".join(part for part in (" ".join(numbers), images) if part)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a user id without a name
+        return None
+
+
+def _git(project: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *command],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

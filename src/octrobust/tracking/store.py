@@ -1,0 +1,228 @@
+"""The tracking store: the only module that imports MLflow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from octrobust.tracking.address import UnavailableError, probe, readable
+from octrobust.tracking.records import Dataset, Record
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+EXPERIMENT = "octrobust"
+# The experiment's description in MLflow's page, where a bare table shows no metric at all.
+_ABOUT = (
+    "**[Compare the experiments](#/experiments/{id}/runs?workflowType=machine_learning"
+    "&viewStateShareKey=headline)**: a run is one experiment, the + at its left shows its stages."
+)
+_HEADLINE = (
+    "params.`attack.beta`",
+    "metrics.`accuracy_config_1`",
+    "metrics.`accuracy_attacked`",
+    "metrics.`accuracy_hardened`",
+    "metrics.`accuracy_hardened_clean`",
+    "metrics.`accuracy_hardened_adaptive`",
+)
+_PER_BATCH = 100  # of each kind; MLflow takes no more parameters or tags at once
+
+
+class RefusedError(Exception):
+    """The store works but does not take this record; the message is one line."""
+
+
+class Store:
+    """An MLflow tracking store with the experiment `octrobust` in it.
+
+    Nothing here is fluent: no active run, so a stray MLFLOW_RUN_ID has no say.
+    """
+
+    def __init__(self, uri: str, home: Path) -> None:
+        """Open the store, and make database and experiment where there are none.
+
+        Call it under the project's lock: processes that create one database together fail.
+
+        Raises:
+            UnavailableError: if the store does not answer or is not usable.
+        """
+        probe(uri)
+        _quiet_and_quick()
+        with _one_line(uri):
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(uri)
+            self._experiment = self._open(uri, home)
+        self._uri = uri
+
+    def log(self, record: Record, attachments: Path) -> bool:
+        """Log a record; False if a run already holds it. A half-logged one is completed.
+
+        Raises:
+            RefusedError: if the store does not take this record.
+            UnavailableError: if the store fails.
+        """
+        with _one_line(self._uri):
+            parent = self._parent(record)
+            return self._log_run(record, parent, attachments)
+
+    def experiments_of(self, contents: Collection[str]) -> dict[str, str]:
+        """Experiment keys by content, of those contents that a finished run holds.
+
+        Runs deleted in MLflow count: who deleted them does not want them back.
+        """
+        with _one_line(self._uri):
+            runs = [
+                run
+                for content in contents
+                for run in self._runs("octrobust.content", content, deleted=True)
+                if run.info.status == "FINISHED"
+            ]
+        tags = [run.data.tags for run in runs]
+        return {tag["octrobust.content"]: tag["octrobust.experiment"] for tag in tags}
+
+    def _open(self, uri: str, home: Path) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            local = not uri.startswith(("http:", "https:"))  # a server places artifacts itself
+            place = (home / "mlruns" / EXPERIMENT).as_uri() if local else None
+            try:
+                return self._describe(self._client.create_experiment(EXPERIMENT, place))
+            except MlflowException:  # another project was quicker, on a shared server
+                found = self._client.get_experiment_by_name(EXPERIMENT)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _describe(self, experiment: str) -> str:
+        """Tell MLflow's page what is in the experiment, and which columns to compare by."""
+        view = {"orderByKey": "attributes.start_time", "orderByAsc": False, "searchFilter": ""}
+        about = {
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.sharedViewState.headline": json.dumps({**view, "selectedColumns": _HEADLINE}),
+            "mlflow.note.content": _ABOUT.format(id=experiment),
+        }
+        for key, value in about.items():
+            self._client.set_experiment_tag(experiment, key, value)
+        return experiment
+
+    def _runs(self, tag: str, value: str, *, deleted: bool = False) -> Sequence[Run]:
+        from mlflow.entities import ViewType
+
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        query = f"tags.`{tag}` = '{value}'"
+        return list(self._client.search_runs([self._experiment], query, view))
+
+    def _parent(self, record: Record) -> Run:
+        """The experiment's own run, made by whichever of its records comes first."""
+        for run in self._runs("octrobust.experiment", record.experiment):
+            if "mlflow.parentRunId" not in run.data.tags:
+                return run
+        tags = {
+            **record.tags,
+            "octrobust.kind": "experiment",
+            "octrobust.experiment": record.experiment,
+            "mlflow.source.name": "dvc.yaml",
+        }
+        started = _milliseconds(record.started)
+        return self._client.create_run(self._experiment, started, tags, record.experiment_name)
+
+    def _log_run(self, record: Record, parent: Run, attachments: Path) -> bool:
+        summary = record.kind == "summary"
+        runs = self._runs("octrobust.record", record.id)
+        if any(run.info.status == "FINISHED" for run in runs):
+            return False
+        tags = {
+            **record.tags,
+            "octrobust.kind": record.kind,
+            "octrobust.stage": record.stage,
+            "octrobust.experiment": record.experiment,
+            "octrobust.content": record.content,
+        }
+        # This tag says "all of it is logged", once its run has ended.
+        mark = {"octrobust.record": record.id}
+        if summary:
+            tags["mlflow.source.name"] = "dvc.yaml"
+            run_id = parent.info.run_id
+        elif runs:
+            run_id = runs[0].info.run_id
+        else:
+            tags |= mark | {"mlflow.parentRunId": parent.info.run_id}
+            started = _milliseconds(record.started)
+            run = self._client.create_run(self._experiment, started, tags, record.stage)
+            run_id = run.info.run_id
+        self._fill(run_id, record, tags, attachments)
+        self._client.set_terminated(run_id, "FINISHED", _milliseconds(record.finished))
+        if summary:
+            self._client.set_tag(run_id, "octrobust.record", record.id)
+        return True
+
+    def _fill(self, run_id: str, record: Record, tags: dict[str, str], attachments: Path) -> None:
+        """Parameters, numbers, data sets and files; doing it again changes nothing."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        when = _milliseconds(record.finished)
+        params = [Param(key, value) for key, value in record.params.items()]
+        labels = [RunTag(key, value) for key, value in tags.items()]
+        points = [Metric(key, value, when, 0) for key, value in record.metrics.items()]
+        points += [Metric(key, value, when, step) for key, step, value in record.curves]
+        longest = max(len(params), len(labels), len(points))
+        for start in range(0, longest, _PER_BATCH):
+            part = slice(start, start + _PER_BATCH)
+            self._client.log_batch(run_id, points[part], params[part], labels[part])
+        self._client.log_inputs(run_id, [_dataset(each) for each in record.datasets])
+        if attachments.is_dir():
+            self._client.log_artifacts(run_id, str(attachments))
+
+
+def _dataset(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as MlflowDataset
+    from mlflow.entities import DatasetInput
+
+    source = json.dumps({"uri": dataset.path})
+    return DatasetInput(MlflowDataset(dataset.name, dataset.digest, "local", source))
+
+
+def _quiet_and_quick() -> None:
+    """Telemetry and chatter off, one short try a request; what the user has set stays."""
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+    }.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _one_line(uri: str) -> Iterator[None]:
+    """Turn whatever the store raises into one line.
+
+    What is behind it differs with the address (requests, SQLAlchemy, an object store's client),
+    so nothing narrower would do.
+    """
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        secret = urlsplit(uri).netloc.rpartition("@")[0]
+        text = lines[0].replace(f"{secret}@", "") if secret else lines[0]
+        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+            raise RefusedError(text) from error
+        raise UnavailableError(f"tracking store {readable(uri)} failed ({text})") from error
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

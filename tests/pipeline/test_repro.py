@@ -1,0 +1,194 @@
+"""The whole pipeline as DVC runs it, in a temporary checkout; tests run in this order."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.conftest import Checkout
+
+BEFORE_ATTACK = {
+    *("ingest", "split", "validate", "prepare"),
+    *("train@config_1", "train@config_2", "train@config_3"),
+}
+FROM_ATTACK = {"attack@train", "attack@test", "harden", "evaluate", "report"}
+HEADLINE = {
+    *("accuracy_config_1", "accuracy_config_2", "accuracy_config_3", "accuracy_attacked"),
+    *("accuracy_hardened", "accuracy_hardened_clean", "accuracy_hardened_adaptive"),
+    *("train_seconds_config_1", "train_seconds_config_2", "train_seconds_config_3"),
+}
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def summaries(checkout: Checkout) -> list[Any]:
+    return [run for run in checkout.runs() if run.data.tags.get("octrobust.kind") == "summary"]
+
+
+def test_the_summary_has_the_contracts_names(finished: Checkout) -> None:
+    summary = finished.json("metrics/summary.json")
+    assert set(summary) >= HEADLINE
+    evaluation = finished.json("metrics/evaluation.json")
+    hardened = evaluation["models"]["hardened"]
+    assert summary["accuracy_hardened"] == hardened["static"]["accuracy"]
+    assert summary["accuracy_hardened_adaptive"] == hardened["adaptive"]["accuracy"]
+    assert summary["accuracy_attacked"] == evaluation["models"]["config_1"]["static"]["accuracy"]
+    assert hardened["adaptive"]["crafted_on"] == "hardened"
+
+
+def test_the_attacked_models_static_accuracy_is_what_the_records_say(finished: Checkout) -> None:
+    with (finished.root / "data/adversarial/test/records.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    right = sum(row["prediction_after"] == row["target"] for row in rows)
+    assert finished.json("metrics/summary.json")["accuracy_attacked"] == right / len(rows)
+    assert len(rows) == 8
+
+
+def test_frozen_children_survive_the_whole_stage(finished: Checkout) -> None:
+    from safetensors.torch import load_file
+
+    models = {
+        name: load_file(finished.root / f"models/{name}/model.safetensors")
+        for name in ("config_1", "config_3")
+    }
+    key = "repeat_2.0.branch0.conv.weight"
+    assert not models["config_1"][key].equal(models["config_3"][key])
+    assert finished.json("metrics/train/config_3.json")["frozen"] == 9_613_312
+
+
+def test_a_second_repro_runs_nothing(finished: Checkout) -> None:
+    assert not stages_run(finished.run("dvc", "repro").stdout)
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_every_stage_is_a_child_of_one_summary_run(finished: Checkout) -> None:
+    runs = finished.runs()
+    (parent,) = summaries(finished)
+    children = [r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    stages = {r.data.tags["octrobust.stage"] for r in children}
+    assert stages == (BEFORE_ATTACK | FROM_ATTACK) - {"report"}
+    assert len(runs) == 1 + len(children)
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert set(parent.data.metrics) >= HEADLINE
+    assert parent.data.params["attack.beta"] == "0.001"
+    assert parent.data.params["train.variants.config_3.freeze_through"] == "repeat_2"
+    (train,) = [r for r in children if r.data.tags["octrobust.stage"] == "train@config_1"]
+    assert "validation_accuracy" in train.data.metrics
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("evaluation/metrics.py", {"evaluate"}),
+        ("attack/elastic_net.py", {"attack@train", "attack@test", "harden", "evaluate"}),
+        ("data/split.py", {"split"}),
+        ("tracking/stage.py", set()),
+    ],
+)
+def test_an_edit_changes_exactly_the_stages_that_use_it(
+    finished: Checkout, module: str, expected: set[str]
+) -> None:
+    path = finished.root / "src/octrobust" / module
+    text = path.read_text()
+    path.write_text(text + "# edited\n")
+    try:
+        status = finished.run("dvc", "status", "--json").stdout
+    finally:
+        path.write_text(text)
+    changed = set(re.findall(r'"([a-z]+(?:@\w+)?)": \[', status))
+    if module == "attack/elastic_net.py":
+        assert "report" in changed or changed >= expected
+        changed.discard("report")
+    assert changed == expected
+
+
+def test_changing_beta_runs_the_attack_and_what_follows_alone(finished: Checkout) -> None:
+    before = finished.yaml("dvc.lock")["stages"]
+    done = finished.run("dvc", "exp", "run", "--name", "sparse", "-S", "attack.beta=0.01")
+    after = finished.yaml("dvc.lock")["stages"]
+    assert stages_run(done.stdout) == FROM_ATTACK
+    assert {name for name in after if after[name] != before[name]} == FROM_ATTACK
+    beta = {run.data.params["attack.beta"]: run for run in summaries(finished)}
+    assert set(beta) == {"0.001", "0.01"}
+    assert beta["0.01"].data.tags["octrobust.dvc_experiment"] == "sparse"
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet")
+
+
+def test_queued_experiments_land_in_dvc_and_in_the_projects_own_store(finished: Checkout) -> None:
+    for name, level in (("wide", 0.99), ("narrow", 0.8)):
+        finished.run(
+            *("dvc", "exp", "run", "--queue", "--name", name),
+            *("-S", f"evaluate.confidence_level={level}"),
+        )
+    finished.run("dvc", "queue", "start", "--jobs", "1")
+    for name in ("wide", "narrow"):
+        finished.run("dvc", "queue", "logs", name, "--follow")
+    shown = finished.run("dvc", "exp", "show", "--csv").stdout
+    assert "wide" in shown
+    assert "narrow" in shown
+    levels = {run.data.params["evaluate.confidence_level"] for run in summaries(finished)}
+    assert {"0.95", "0.99", "0.8"} <= levels
+    assert not list((finished.root / ".dvc/tmp/exps").rglob("mlflow.db"))
+
+
+def test_plots_show_curves_confusion_and_distortion(finished: Checkout, tmp_path: Path) -> None:
+    finished.run("dvc", "plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    for title in ("Training and validation accuracy", "hardened on adaptive", "L2 distance"):
+        assert title in page
+
+
+def test_push_and_pull_bring_everything_back_in_a_fresh_clone(
+    finished: Checkout, tmp_path: Path
+) -> None:
+    finished.run("dvc", "remote", "add", "--local", "--default", "disk", str(tmp_path / "remote"))
+    finished.run("dvc", "push", "--quiet")
+    finished.run("git", "clone", "--quiet", str(finished.root), str(tmp_path / "clone"))
+    clone = Checkout(tmp_path / "clone")
+    clone.run("dvc", "remote", "add", "--local", "--default", "disk", str(tmp_path / "remote"))
+    clone.run("dvc", "pull", "--quiet")
+    assert (clone.root / "models/hardened/model.safetensors").is_file()
+    assert clone.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+    first, second = (clone.run("octrobust", "track").stdout for _ in range(2))
+    assert "logged 0" not in first
+    assert "logged 0" in second
+    assert len(summaries(clone)) == 1
+
+
+def test_a_patient_in_two_splits_stops_the_pipeline(finished: Checkout, tmp_path: Path) -> None:
+    for name in ("data/raw", "data/splits"):
+        shutil.copytree(finished.root / name, tmp_path / name)
+    for name in ("src", "pipeline", "params.yaml", "dvc.yaml"):
+        source = finished.root / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    splits = tmp_path / "data/splits"
+    train = (splits / "train.csv").read_text().splitlines()
+    test = (splits / "test.csv").read_text().splitlines()
+    # The same patient, another of its images: only the patients overlap.
+    fields = train[1].split(",")
+    fields[0] = fields[0].replace(".jpeg", "9.jpeg")
+    fields[4] = fields[4][::-1]
+    planted = [*test[:-1], ",".join(fields)] if fields[1] == test[-1].split(",")[1] else None
+    if planted is None:
+        planted = [test[0], ",".join(fields), *test[2:]]
+    (splits / "test.csv").write_text("\n".join(planted) + "\n")
+    done = Checkout(tmp_path).run("python", "-m", "pipeline.validate", check=False)
+    assert done.returncode == 2
+    assert "no patient in two splits" in done.stderr
+    assert (tmp_path / "reports/data_docs/index.html").is_file()
+
+
+def test_a_bad_parameter_stops_before_anything_is_written(finished: Checkout) -> None:
+    done = finished.run("dvc", "exp", "run", "-S", "attack.decision_rule=L7", check=False)
+    assert done.returncode != 0
+    assert "attack.decision_rule" in done.stderr + done.stdout
+    finished.run("git", "checkout", "--quiet", ".")
+    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
