@@ -38,7 +38,10 @@ lint: setup ## ruff and mypy
 	ruff format --check .
 	mypy
 
-ui: setup ## MLflow's page on http://127.0.0.1:5000
+# Without job execution: `mlflow ui` would start five idle workers that outlive a killed server.
+ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
+ui: setup ## MLflow's page: every run, on loopback only
+	@echo "MLflow: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=headline"
 	mlflow ui --host 127.0.0.1 --port 5000
 
 lock: setup ## resolve requirements.lock anew

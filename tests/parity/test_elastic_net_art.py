@@ -117,7 +117,7 @@ def test_drop_in_works_where_art_expects_an_attack(small_network: Trained) -> No
 
 
 def test_drop_in_attacks_in_the_classifiers_own_box(small_network: Trained) -> None:
-    """The same network behind inputs in [-1, 1] gives the same examples, where ART's clips wrongly."""
+    """The same network on inputs in [-1, 1] gives the same examples; ART's clips wrongly there."""
     model, x, y = small_network
 
     class Scaled(nn.Module):

@@ -67,9 +67,7 @@ def test_records_are_those_of_the_stored_images(small_network: Trained, tmp_path
     change = (images - x.numpy()).reshape(len(x), -1).astype(np.float64)
     good = records["success"]
     assert good.sum() == 23
-    np.testing.assert_allclose(
-        records["l2"][good], np.linalg.norm(change, axis=1)[good], rtol=1e-5
-    )
+    np.testing.assert_allclose(records["l2"][good], np.linalg.norm(change, axis=1)[good], rtol=1e-5)
     np.testing.assert_array_equal(records["l0"][good], (change != 0).sum(1)[good])
     with torch.no_grad():
         rounded = torch.from_numpy(np.round(images * 255) / np.float32(255))

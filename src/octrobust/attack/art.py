@@ -46,7 +46,7 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     _estimator_requirements = (PyTorchClassifier,)
 
     def generate(
-        self, x: NDArray[np.float32], y: NDArray[Any] | None = None, **kwargs: Any
+        self, x: NDArray[np.float32], y: NDArray[Any] | None = None, **_: Any
     ) -> NDArray[np.float32]:
         """Adversarial images in the shape and box of x, (N, C, H, W) float32.
 

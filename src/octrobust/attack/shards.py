@@ -134,7 +134,9 @@ def craft(
     unfinished.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(clean.rows), shard_size)
     per_image = attack.binary_search_steps * attack.max_iter
-    with tqdm(total=len(clean.rows), desc=label, unit="image") as bar:
+    # Counted in fractions of an image, one an iteration, and shown as whole ones.
+    shown = "{l_bar}{bar}| {n:.0f}/{total} images [{elapsed}<{remaining}]"
+    with tqdm(total=len(clean.rows), desc=label, bar_format=shown) as bar:
         for number, start in enumerate(starts):
             path = unfinished / f"shard-{number:05d}.npz"
             rows = clean.rows[start : start + shard_size]
@@ -154,7 +156,11 @@ def _attack(
     if channels == "rgb":
         x = x.expand(-1, 3, -1, -1).contiguous()
     y = torch.from_numpy(clean.targets[rows])
-    result = attack.run(x, y, progress=lambda images: bar.update(images / per_image) and None)
+
+    def advance(images: int) -> None:
+        bar.update(images / per_image)
+
+    result = attack.run(x, y, progress=advance)
     stored = result.x_adv.contiguous()
     before = predict(attack.model, x, attack.batch_size)
     after = predict(attack.model, stored, attack.batch_size)
@@ -182,7 +188,7 @@ def _attack(
 
 def _write_shard(path: Path, arrays: dict[str, Array]) -> None:
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def read_shard(path: Path) -> dict[str, Array]:

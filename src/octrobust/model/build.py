@@ -18,7 +18,8 @@ def _network(dropout: float) -> nn.Module:
         warnings.simplefilter("ignore")  # facenet_pytorch's face detector warns on import
         from facenet_pytorch import InceptionResnetV1
 
-        return InceptionResnetV1(classify=True, num_classes=2, dropout_prob=dropout)
+        network: nn.Module = InceptionResnetV1(classify=True, num_classes=2, dropout_prob=dropout)
+        return network
 
 
 class OCTClassifier(nn.Module):

@@ -14,7 +14,10 @@ def probabilities(model: nn.Module, x: Tensor, batch_size: int) -> NDArray[np.fl
     """Softmax outputs (N, K) float32 of x (N, C, H, W) float32 in [0, 1]; model in eval mode."""
     device = next(model.parameters(), x).device
     with torch.inference_mode():
-        parts = [model(part.to(device)).softmax(1).cpu() for part in x.split(batch_size)]
+        parts = [
+            model(x[i : i + batch_size].to(device)).softmax(1).cpu()
+            for i in range(0, len(x), batch_size)
+        ]
     result: NDArray[Any] = torch.cat(parts).numpy()
     return result
 

@@ -71,5 +71,5 @@ def harden(
         "adversarial_images": len(found),
         "harden": settings.model_dump(),
     }
-    write_fit(network, result, settings, len(dataset), made_by, out, history, metrics)
+    write_fit(network, result, len(dataset), made_by, out, history, metrics)
     shutil.rmtree(scratch)

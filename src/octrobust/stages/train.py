@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from octrobust.config import Fit, Params
+from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.errors import UserError
 from octrobust.files import write_csv, write_json
@@ -79,7 +79,7 @@ def train(
         "model": params.model.model_dump(),
         "train": settings.model_dump(),
     }
-    write_fit(model, result, settings, len(dataset), made_by, out, history, metrics)
+    write_fit(model, result, len(dataset), made_by, out, history, metrics)
     shutil.rmtree(scratch)
 
 
@@ -93,7 +93,6 @@ def _some_views(images: ImageSet, device: torch.device) -> Iterator[Tensor]:
 def write_fit(
     model: OCTClassifier,
     result: FitResult,
-    settings: Fit,
     images: int,
     made_by: dict[str, Any],
     out: Path,

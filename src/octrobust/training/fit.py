@@ -125,9 +125,9 @@ class _Run:
         self.model.train()
         rate = self.optimizer.param_groups[0]["lr"]
         loss_sum, correct, seen = 0.0, 0.0, 0
-        for x, y in batches:
-            x = x.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-            y = y.to(self.device, non_blocking=True)
+        for images, targets in batches:
+            x = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            y = targets.to(self.device, non_blocking=True)
             self.optimizer.zero_grad(set_to_none=True)
             loss, right = self._loss(x, y)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -166,9 +166,8 @@ class _Run:
         self.seconds += seconds
         if best is None or _rank(row) > _rank(best):
             self.best_epoch = len(self.history)
-            self.best = {
-                key: value.detach().clone() for key, value in self.model.network.state_dict().items()
-            }
+            state = self.model.network.state_dict()
+            self.best = {key: value.detach().clone() for key, value in state.items()}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -205,6 +204,4 @@ def _optimizer(model: nn.Module, settings: Fit) -> torch.optim.Optimizer:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
-    return torch.optim.AdamW(
-        parameters, settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)

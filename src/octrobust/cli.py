@@ -1,0 +1,70 @@
+"""The command `octrobust`. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octrobust import __version__
+from octrobust.errors import one_line_errors
+
+app = typer.Typer(
+    help="Adversarial robustness of retinal OCT classifiers. Not for clinical use.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"octrobust {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version_flag: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Adversarial robustness of retinal OCT classifiers. Not for clinical use.
+
+    The pipeline itself runs with `dvc repro`; its parameters are in params.yaml.
+    """
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A parameter file.")] = Path("params.yaml"),
+) -> None:
+    """Check a parameter file: every unknown, missing or impossible value is named."""
+    with one_line_errors():
+        from octrobust import config
+
+        config.load(path)
+        typer.echo(f"{path}: all parameters are valid")
+
+
+@app.command()
+def track() -> None:
+    """Log to MLflow what is not there yet: after an outage, a `dvc pull`, or cached stages.
+
+    Everything is logged once, however often this is called. Exit code 1 if the tracking server
+    cannot be reached.
+    """
+    with one_line_errors():
+        from octrobust.tracking import track as track_project
+
+        result = track_project(Path.cwd())
+    for name in result.logged:
+        typer.echo(f"logged {name}")
+    typer.echo(f"logged {len(result.logged)} runs, {result.pending} waiting")
+    if result.error:
+        typer.echo(f"error: {result.error}", err=True)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

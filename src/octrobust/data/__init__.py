@@ -1,0 +1,1 @@
+"""From images anywhere to checked, split, memory-mapped arrays."""

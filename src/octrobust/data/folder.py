@@ -1,0 +1,104 @@
+"""Any directory of CLASS/... images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from octrobust.errors import UserError
+
+EXTENSIONS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that should be an image.
+
+    path: the bytes; where: its path in the source, which orders it and is shown to people; name:
+    the file name it would have in data/raw/LABEL.
+    """
+
+    path: Path
+    where: str
+    label: str
+    name: str
+
+
+def find(root: Path, classes: Sequence[str]) -> list[Candidate]:
+    """Every image in ``root/CLASS/``, at any depth, in no order that counts.
+
+    Other folders and files of `root` are left alone, as is anything hidden. Links are followed.
+
+    Raises:
+        UserError: `root` is no folder, or a class has no images.
+    """
+    candidates = []
+    for label in classes:
+        here = root / label
+        found = [
+            Candidate(path, f"{label}/{inside}", label, inside.name)
+            for inside, path in files_under(here)
+            if is_image(inside)
+        ]
+        if not found:
+            raise no_images(label, here, root)
+        candidates += found
+    return candidates
+
+
+def is_image(inside: PurePosixPath) -> bool:
+    """Whether a path in a source has an image's extension and no hidden or macOS part."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+    return not hidden and inside.suffix.lower() in EXTENSIONS
+
+
+def files_under(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
+    """Every file under `root`, as (path relative to it, path); nothing if `root` is no folder.
+
+    Links are followed, to each folder once, so a loop ends. A link that leads nowhere counts as a
+    file: it stands for one that cannot be read. Bytes of a name that are not UTF-8 become U+FFFD
+    in the relative path.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    try:
+        for folder, inner, names in os.walk(root, followlinks=True, onerror=_refuse):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                inner.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            inner.sort()  # which of two links to a folder is followed must not depend on the disk
+            for name in sorted(names):
+                path = Path(folder) / name
+                # Not pipes and devices: to open one could wait for ever.
+                if path.is_file() or not path.exists():
+                    yield PurePosixPath(_readable(path.relative_to(root))), path
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def no_images(label: str, where: Path, root: Path) -> UserError:
+    """The error for a class without images, with what there is instead."""
+    if not root.is_dir():
+        return UserError(f"data.root: {root} is not a folder")
+    folders = sorted(_readable(path) for path in root.iterdir() if path.is_dir())
+    there = ", ".join(repr(Path(folder).name) for folder in folders[:8]) or "no folders"
+    return UserError(
+        f"no images of class {label} in {where} ({', '.join(EXTENSIONS)}); {root} has {there}: "
+        "see data.root and data.classes"
+    )
+
+
+def _refuse(error: OSError) -> None:
+    """os.walk passes over what it cannot list; half a data set must not pass for a whole one."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def _readable(path: Path) -> str:
+    return os.fsencode(path.as_posix()).decode("utf-8", "replace")

@@ -1,0 +1,190 @@
+"""What each figure draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from octrobust.report.examples import Example
+from octrobust.report.results import Results
+from octrobust.report.style import Look
+
+# matplotlib has no types of its own that strict checking could use.
+Axes = Any
+Figure = Any
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text`, its middle left out where it is longer than `limit`."""
+    if len(text) <= limit:
+        return text
+    keep = limit - 1
+    return f"{text[: keep - keep // 2]}…{text[-(keep // 2) :]}"
+
+
+def draw_example(figure: Figure, look: Look, example: Example) -> None:
+    """Before, after, and the amplified difference with its colour bar."""
+    if look.narrow:
+        axes = figure.subplot_mosaic(
+            [["before", "after"], ["change", "change"]], height_ratios=[1, 1.6]
+        )
+    else:
+        axes = figure.subplot_mosaic([["before", "after", "change"]])
+    for key, image in (("before", example.before), ("after", example.after)):
+        shown = np.moveaxis(np.broadcast_to(image, (3, *image.shape[1:])), 0, -1)
+        axes[key].imshow(shown, vmin=0, vmax=1, interpolation="nearest")
+    axes["before"].set_title(f"Before: {shorten(example.true_class, 20)}")
+    axes["after"].set_title(f"After: {shorten(example.found_class, 20)}")
+    factor = example.amplification
+    change = axes["change"].imshow(
+        example.difference,
+        cmap="PuOr_r",
+        vmin=-1 / factor,
+        vmax=1 / factor,
+        interpolation="nearest",
+    )
+    axes["change"].set_title(f"After − before, × {factor}")
+    bar = figure.colorbar(
+        change,
+        ax=axes["change"],
+        location="bottom" if look.narrow else "right",
+        extend="both",  # what is stronger gets the end's colour
+        fraction=0.046,
+        pad=0.03,
+        ticks=np.linspace(-1, 1, 5) / factor,
+    )
+    bar.set_label("change of a pixel (black 0, white 1)")
+    bar.outline.set_visible(False)
+    bar.ax.grid(False)
+    for key in ("before", "after", "change"):
+        axes[key].set(xticks=[], yticks=[])
+        axes[key].grid(False)
+        axes[key].spines[:].set_visible(False)
+    figure.suptitle(
+        f"{shorten(example.name, 44)}{chr(10) if look.narrow else '     '}"
+        f"L2 {example.l2:.3g},  L∞ {example.linf:.3g}"
+    )
+
+
+def draw_curves(figure: Figure, look: Look, curves: Mapping[str, list[dict[str, str]]]) -> None:
+    """Accuracy and loss by epoch, a pair of panels a model, training and validation."""
+    kinds = ("accuracy", "loss")
+    if look.narrow:
+        panels = figure.subplots(len(curves), 2, squeeze=False, sharey="col")
+    else:
+        panels = figure.subplots(2, len(curves), squeeze=False, sharey="row").T
+    for (name, rows), pair in zip(curves.items(), panels, strict=True):
+        for axes, kind in zip(pair, kinds, strict=True):
+            _curve(axes, look, rows, kind)
+        if look.narrow:
+            pair[0].set_ylabel(shorten(name, 16))
+        else:
+            pair[0].set_title(shorten(name, 22))
+            pair[1].set_xlabel("epoch")
+    for column, kind in enumerate(kinds):
+        panels[0][column].set_ylim(0, 1.03 if kind == "accuracy" else None)
+        if look.narrow:
+            panels[0][column].set_title(kind)
+            panels[-1][column].set_xlabel("epoch")
+        else:
+            panels[0][column].set_ylabel(kind)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+
+
+def _curve(axes: Axes, look: Look, rows: Sequence[Mapping[str, str]], kind: str) -> None:
+    epochs = [float(row["epoch"]) for row in rows]
+    for part, colour, line in zip(
+        ("train", "validation"), look.series[::-1], ("--", "-"), strict=True
+    ):
+        values = [float(row[f"{part}_{kind}"]) for row in rows]
+        axes.plot(epochs, values, line, color=colour, marker="o", ms=3.5, label=part)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def draw_confusions(
+    figure: Figure, look: Look, results: Results, classes: Sequence[str], sets: Mapping[str, str]
+) -> None:
+    """A matrix for each model and test set (`sets`: key to name)."""
+    shape = (len(results.models), len(sets)) if look.narrow else (len(sets), len(results.models))
+    grid = figure.subplots(*shape, squeeze=False)
+    columns = grid if look.narrow else grid.T  # models x sets, whichever way they are laid out
+    for model, cells in zip(results.models, columns, strict=True):
+        scores = dict(results.scores(model))
+        for (data, name), axes in zip(sets.items(), cells, strict=True):
+            heading, side = (name, model) if look.narrow else (model, name)
+            if axes in grid[0]:
+                axes.set_title(shorten(heading, 18), fontsize="small" if look.narrow else None)
+            if axes in grid[:, 0]:
+                axes.set_ylabel(f"{shorten(side, 20)}\ntrue class")
+            if data not in scores:
+                _empty(axes)
+                continue
+            below = axes in grid[-1] or (not look.narrow and data == list(scores)[-1])
+            _matrix(axes, np.array(scores[data]["confusion"]), classes, axes in grid[:, 0], below)
+
+
+def _matrix(
+    axes: Axes, counts: Any, classes: Sequence[str], names_left: bool, names_below: bool
+) -> None:
+    total = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(total, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.55 else "#1b2430"
+        axes.text(
+            j,
+            i,
+            f"{counts[i, j]}\n{share:.0%}",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize="small",
+        )
+    short = [shorten(name, 8) for name in classes]
+    axes.set_xticks([0, 1], short if names_below else ["", ""], fontsize="small")
+    axes.set_yticks(
+        [0, 1], short if names_left else ["", ""], rotation=90, va="center", fontsize="small"
+    )
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    if names_below:
+        axes.set_xlabel("predicted")
+
+
+def _empty(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[], aspect="equal", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.text(0.5, 0.5, "not\nmeasured", ha="center", va="center", fontsize="small", alpha=0.7)
+
+
+def draw_distortion(figure: Figure, look: Look, bins: Sequence[Mapping[str, str]]) -> None:
+    """Share of each set's successes by L2 distance, on common logarithmic bins."""
+    axes = figure.subplots()
+    names = list(dict.fromkeys(row["set"] for row in bins))
+    for name, colour, line in zip(names, look.series, ("-", "--"), strict=False):
+        rows = _filled([row for row in bins if row["set"] == name])
+        if not rows:
+            continue
+        counts = np.array([float(row["images"]) for row in rows])
+        edges = [float(row["from"]) for row in rows] + [float(rows[-1]["to"])]
+        label = f"{name} ({int(counts.sum())} successes)"
+        heights = 100 * counts / max(counts.sum(), 1)
+        axes.stairs(heights, edges, color=colour, alpha=0.3, fill=True)
+        axes.stairs(heights, edges, color=colour, lw=2, ls=line, label=label)
+    axes.set_xscale("log")
+    axes.set(xlabel="L2 distance to the clean image (logarithmic)", ylabel="successes, %")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper left", ncols=1 if look.narrow else 2)
+
+
+def _filled(rows: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:
+    """Without the empty bins before the first image and after the last."""
+    full = [i for i, row in enumerate(rows) if float(row["images"]) > 0]
+    return rows[full[0] : full[-1] + 1] if full else []

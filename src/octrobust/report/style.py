@@ -1,0 +1,82 @@
+"""One look for every figure: light or dark, wide or for a phone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Look:
+    """A variant of a figure, with the page's own colours (templates/style.css)."""
+
+    dark: bool = False
+    narrow: bool = False
+
+    @property
+    def surface(self) -> str:
+        return "#1a2027" if self.dark else "#ffffff"
+
+    @property
+    def ink(self) -> str:
+        return "#e6eaef" if self.dark else "#1b2430"
+
+    @property
+    def muted(self) -> str:
+        return "#9aa7b4" if self.dark else "#5a6673"
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """Two colours of Okabe and Ito's colour-blind safe set: blue, orange."""
+        return ("#56b4e9", "#e69f00") if self.dark else ("#0072b2", "#d55e00")
+
+
+LOOKS = tuple(Look(dark, narrow) for dark in (False, True) for narrow in (False, True))
+
+Draw = Callable[[Any, Look], None]
+
+
+def render(draw: Draw, size: tuple[float, float], look: Look) -> bytes:
+    """Draw on an empty figure of `size` inches and return a PNG, the same bytes each time."""
+    with mpl.rc_context(_settings(look)):
+        figure = Figure(figsize=size, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        draw(figure, look)
+        out = io.BytesIO()
+        canvas.print_png(out, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _settings(look: Look) -> dict[str, Any]:
+    return {
+        **mpl.rcParamsDefault,  # not the user's matplotlibrc
+        "figure.dpi": 200 if look.narrow else 150,
+        "font.family": "DejaVu Sans",
+        "font.size": 8.5 if look.narrow else 9.5,
+        "axes.titlesize": "medium",
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.alpha": 0.25,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        "text.parse_math": False,  # a file name may hold a dollar sign
+        "figure.facecolor": look.surface,
+        "axes.facecolor": look.surface,
+        "text.color": look.ink,
+        "axes.labelcolor": look.ink,
+        "axes.edgecolor": look.muted,
+        "xtick.color": look.muted,
+        "ytick.color": look.muted,
+        "xtick.labelcolor": look.ink,
+        "ytick.labelcolor": look.ink,
+        "grid.color": look.muted,
+    }

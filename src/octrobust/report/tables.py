@@ -1,0 +1,303 @@
+"""The report's tables as rows of text; the template only lays them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from octrobust.config import SPLITS, Params
+from octrobust.report import paper
+from octrobust.report.results import ADAPTIVE, CLEAN, HARDENED, STATIC, Numbers, Results
+from octrobust.report.wording import NBSP, NONE, duration, number, percent
+
+BUDGET = "unbounded: EAD looks for the smallest change"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text; the first column of a row is its heading. `reading` says how to read it."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    reading: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline accuracy with its interval; fractions. `published` is None where not printed."""
+
+    title: str
+    accuracy: float
+    low: float
+    high: float
+    images: int
+    published: float | None
+
+
+def with_interval(score: Numbers) -> str:
+    """97.0 % (91.5 to 99.0)."""
+    low, high = 100 * score["accuracy_low"], 100 * score["accuracy_high"]
+    interval = f"({low:.1f} to {high:.1f})".replace(" ", NBSP)
+    return f"{percent(score['accuracy'])} {interval}"
+
+
+def _here(results: Results) -> str:
+    return f"Here ({percent(results.evaluation['confidence_level'], 0)} interval)"
+
+
+def made_on(model: str, score: Numbers) -> str:
+    """What the attacked images were made on, and what that makes the measurement."""
+    if score["crafted_on"] == model:
+        return f"adaptive: made on {model} itself"
+    return f"static: made on {score['crafted_on']}"
+
+
+def tiles(results: Results, params: Params) -> list[Tile]:
+    """The five accuracies a reader wants first, the adaptive one right beside the static one."""
+    target = params.attack.target
+    published = paper.TABLE_1.get(target)
+    plan = (
+        (f"{target}, clean", target, CLEAN, published.accuracy if published else None),
+        (f"{target}, attacked", target, STATIC, paper.ACCURACY_ATTACKED),
+        ("Hardened, clean", HARDENED, CLEAN, None),
+        ("Hardened, static attack", HARDENED, STATIC, paper.ACCURACY_HARDENED),
+        ("Hardened, adaptive attack", HARDENED, ADAPTIVE, None),
+    )
+    shown = []
+    for title, model, data, printed in plan:
+        score = results.score(model, data)
+        interval = (score["accuracy_low"], score["accuracy_high"])
+        shown.append(Tile(title, score["accuracy"], *interval, score["n"], printed))
+    return shown
+
+
+def clean_table(results: Results, params: Params) -> Table:
+    """The paper's Table 1 beside ours."""
+    rows = []
+    for name, variant in params.train.variants.items():
+        published = paper.TABLE_1.get(name)
+        frozen = variant.freeze_through
+        ours = f"frozen through {frozen}" if frozen else "nothing frozen"
+        rows.append(
+            (
+                f"{name}: {ours}",
+                percent(published.accuracy, 2) if published else NONE,
+                with_interval(results.score(name, CLEAN)),
+                str(results.score(name, CLEAN)["n"]),
+                duration(published.train_seconds) if published else NONE,
+                duration(results.train[name]["train_seconds"]),
+            )
+        )
+    return Table(
+        (
+            "Clean accuracy",
+            "Paper",
+            _here(results),
+            "Test images",
+            "Training time, paper",
+            "Training time, here",
+        ),
+        rows,
+        "Higher is better. Accuracies compare only as far as the data do, times only on one "
+        "machine with one number of images and epochs. What the paper calls its first 9 and 11 "
+        "layers are the children through repeat_1 and repeat_2.",
+    )
+
+
+def robust_table(results: Results, params: Params) -> Table:
+    """The paper's two accuracies beside ours, with what each was measured under."""
+    target = params.attack.target
+    plan = (
+        (f"{target} (undefended)", target, STATIC, percent(paper.ACCURACY_ATTACKED, 2)),
+        (HARDENED, HARDENED, STATIC, percent(paper.ACCURACY_HARDENED, 2)),
+        (HARDENED, HARDENED, ADAPTIVE, "not measured"),
+        (
+            HARDENED,
+            HARDENED,
+            CLEAN,
+            f"not printed; {percent(paper.NOTEBOOK_HARDENED_CLEAN, 2)} in the notebooks",
+        ),
+    )
+    rows = []
+    for title, model, data, published in plan:
+        score = results.score(model, data)
+        attacked = data != CLEAN
+        rows.append(
+            (
+                title,
+                "Elastic-Net (EAD)" if attacked else "none: clean images",
+                BUDGET if attacked else NONE,
+                made_on(model, score) if attacked else NONE,
+                published,
+                with_interval(score),
+                str(score["n"]),
+            )
+        )
+    return Table(
+        (
+            "Accuracy of",
+            "Attack",
+            "Budget",
+            "Aimed at",
+            "Paper",
+            _here(results),
+            "Test images",
+        ),
+        rows,
+        "Higher is better. A static set was made on another model, so it says little about an "
+        "attacker who knows this one; the adaptive row does. An attack without a budget that "
+        "works leaves an accuracy near 0 on any model: what a defence is worth shows in the "
+        f"distortion below.{_untouched(results.distortion(STATIC))}",
+    )
+
+
+def _untouched(static: Numbers) -> str:
+    """A warning where part of the static set is not adversarial at all."""
+    failed = static["attacked"] - static["succeeded"]
+    if not failed:
+        return ""
+    return (
+        f" Beware: the attack failed on {failed} of the {static['attacked']} images of the static "
+        "set. Those stand in it unchanged and count as correct for any model that is right on the "
+        "clean image; more search steps or iterations would leave fewer of them."
+    )
+
+
+def distortion_table(results: Results, params: Params) -> Table:
+    """Median and quartiles of each distance over the successes."""
+    rows: list[tuple[str, ...]] = []
+    sets = ((STATIC, params.attack.target, "undefended"), (ADAPTIVE, HARDENED, "adaptive"))
+    for key, label in (("l2", "L2"), ("l1", "L1"), ("linf", "L∞"), ("elastic_net", "Elastic net")):
+        for data, model, kind in sets:
+            found = results.distortion(data)
+            rows.append((label, f"{model} ({kind})", *_quartiles(found[key]), _succeeded(found)))
+    return Table(
+        ("Distance", "Made on", "Median", "Quartiles", "Successes of attacked"),
+        rows,
+        "Over successes alone, on pixels from 0 to 1; larger is better for the defender. The "
+        f"elastic-net distance is L2² + β L1, β = {params.attack.beta:g}. Images that were wrong "
+        "when clean are not attacked and not counted. Where the shares of successes differ, so do "
+        "the images behind the medians: those that failed were the hard ones.",
+    )
+
+
+def _quartiles(statistics: Numbers | None) -> tuple[str, str]:
+    if statistics is None:
+        return NONE, NONE
+    return (
+        number(statistics["median"]),
+        f"{number(statistics['q1'])} to {number(statistics['q3'])}",
+    )
+
+
+def _succeeded(found: Numbers) -> str:
+    return f"{found['succeeded']} of {found['attacked']} ({percent(found['success_rate'])})"
+
+
+def model_table(results: Results) -> Table:
+    """Sensitivity, specificity, AUC and confusion of every model on every test set."""
+    positive = results.evaluation["positive"]
+    rows = []
+    for model in results.models:
+        for data, score in results.scores(model):
+            (tn, fp), (fn, tp) = score["confusion"]
+            rows.append(
+                (
+                    model,
+                    "clean" if data == CLEAN else made_on(model, score),
+                    with_interval(score),
+                    percent(score["sensitivity"]),
+                    percent(score["specificity"]),
+                    NONE if score["auc"] is None else f"{score['auc']:.3f}",
+                    f"{tp}/{fn}/{tn}/{fp}",
+                )
+            )
+    return Table(
+        (
+            "Model",
+            "Test images",
+            "Accuracy",
+            "Sensitivity",
+            "Specificity",
+            "AUC",
+            "TP/FN/TN/FP",
+        ),
+        rows,
+        f"{positive} is the positive class: sensitivity is the share of {positive} images "
+        "found, specificity that of the others left alone. An AUC under 0.5 ranks worse than "
+        "chance, which is what an attack aims at.",
+    )
+
+
+def attack_settings(results: Results, params: Params) -> Table:
+    """The attack's parameters, and what it did on each split."""
+    settings = params.attack
+    rows: list[tuple[str, ...]] = [
+        ("attack", "Elastic-Net (EAD, Chen et al. 2018), untargeted, white-box"),
+        ("made on", settings.target),
+    ]
+    for key, value in settings.model_dump(exclude={"target", "images_per_class"}).items():
+        rows.append((key, str(value)))
+    for split, found in results.attack.items():
+        text = (
+            f"{_succeeded(found)} succeeded, {percent(found['success_rate_8bit'])} also after "
+            f"rounding to 8 bits; {found['already_misclassified']} of {found['images']} images "
+            "were wrong when clean"
+        )
+        if "seconds" in found and "images_per_second" in found:
+            rate = number(found["images_per_second"])
+            text += f"; {duration(found['seconds'])}, {rate} images a second"
+        rows.append((f"{split} split", text))
+    return Table(
+        ("Setting", "Value"),
+        rows,
+        "Names as in the paper and in Chen et al. More search steps and iterations find smaller "
+        "changes, so an attack with few of them flatters the defence.",
+    )
+
+
+def data_table(results: Results) -> Table:
+    """Images and patients by split and class."""
+    classes = results.evaluation["classes"]
+    rows = []
+    for split in SPLITS:
+        counts = results.split.get(split)
+        if not counts:
+            continue
+        by_class = counts.get("classes", {})
+        each = [_images(by_class.get(label)) for label in classes]
+        rows.append((split, str(counts["images"]), *each, _patients(counts.get("patients"))))
+    return Table(
+        ("Split", "Images", *classes, "Patients"),
+        rows,
+        "Train fits the models, validation picks the epoch, test gives every number above, and "
+        "extra brings further originals for the hardening.",
+    )
+
+
+def _images(counts: object) -> str:
+    found = counts.get("images") if isinstance(counts, dict) else counts
+    return NONE if found is None else str(found)
+
+
+def _patients(count: int | None) -> str:
+    return str(count) if count else "unknown"
+
+
+def facts(results: Results) -> Iterable[tuple[str, str]]:
+    """What ingest found and what was checked, as terms and their descriptions."""
+    found = results.ingest
+    for key, label in (
+        ("images", "Images"),
+        ("patients", "Patients"),
+        ("duplicates", "Duplicates left out"),
+        ("quarantined", "Unreadable, quarantined"),
+    ):
+        if key in found:
+            value = found[key]
+            yield label, str(len(value) if isinstance(value, (list, dict)) else value)
+    both = results.split.get("patients_in_two_splits")
+    if both is None:
+        both = results.validation.get("patients_in_two_splits")
+    if both is not None:
+        yield "Patients in two splits", str(both)

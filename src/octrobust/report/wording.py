@@ -1,0 +1,23 @@
+"""Numbers as the page words them."""
+
+from __future__ import annotations
+
+NONE = "–"
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NONE if value is None else f"{100 * value:.{digits}f}{NBSP}%"
+
+
+def duration(seconds: float) -> str:
+    """Wall-clock time as the paper prints it, 72 min 45 s; tenths below ten seconds."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}{NBSP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    text = f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return text.replace(" ", NBSP)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return NONE if value is None else f"{value:.{digits}g}"
