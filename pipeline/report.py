@@ -5,6 +5,7 @@ from pathlib import Path
 from octrobust import config
 from octrobust.errors import one_line_errors
 from octrobust.report.page import build
+from octrobust.tracking.provenance import revision
 from octrobust.tracking.stage import stage_run
 
 
@@ -15,7 +16,7 @@ def main() -> None:
         run.metrics = Path("metrics/summary.json")
         page, figures = Path("reports/index.html"), Path("reports/figures")
         run.artifacts = [page, figures]
-        build(Path(), params, page, run.metrics, figures)
+        build(Path(), params, page, run.metrics, figures, revision(Path()))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,16 @@ def tags(project: Path, stage: str) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
+def revision(project: Path) -> dict[str, str]:
+    """What code ran, in words for a page: git revision, and whether the code was edited since."""
+    found = tags(project, "report")
+    commit = found.get("mlflow.source.git.commit")
+    if commit is None:
+        return {}
+    edited = found["octrobust.git_dirty"] == "true"
+    return {"Git revision": commit + (" with uncommitted edits" if edited else "")}
+
+
 def datasets(project: Path, stage: str, *, everything: bool = False) -> list[Dataset]:
     """The data-set versions `stage` reads, or every one in dvc.lock.
 
