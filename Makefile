@@ -6,7 +6,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help setup repro test lint ui lock clean
+.PHONY: help setup repro test bench lint ui lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -18,11 +18,11 @@ setup: .venv/.installed ## create .venv and install the locked packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11: run make PYTHON=python3.11 (or newer)" >&2; exit 2; }
 	@echo "Setting up .venv: some 5 GB of packages, once"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.4'
-	@$(BIN)/uv pip sync --quiet requirements.lock
-	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
-	@cp scripts/telemetry_off.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv .venv
+	@"$(BIN)"/python -m pip install --quiet --disable-pip-version-check 'uv>=0.4'
+	@"$(BIN)"/uv pip sync --quiet requirements.lock
+	@"$(BIN)"/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@cp scripts/telemetry_off.pth "$$("$(BIN)"/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
 	@touch $@
 
 repro: setup ## run the pipeline: data, training, attack, hardening, evaluation, report
@@ -32,6 +32,9 @@ repro: setup ## run the pipeline: data, training, attack, hardening, evaluation,
 
 test: setup ## run the tests
 	python -m pytest
+
+bench: setup ## our attack beside ART's, after make repro
+	python benchmarks/ead.py
 
 lint: setup ## ruff and mypy
 	ruff check .
@@ -48,4 +51,4 @@ lock: setup ## resolve requirements.lock anew
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove .venv and unfinished work (results stay)
-	rm -rf .venv .octrobust
+	rm -rf .venv .octrobust/scratch

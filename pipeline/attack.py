@@ -16,7 +16,7 @@ def main(split: str) -> None:
         out = Path("data/adversarial") / split
         run.artifacts = [out / "records.csv", out / "manifest.json"]
         model = Path("models") / params.attack.target
-        attack_split(params, split, Path("data/arrays"), model, out, run.metrics)
+        run.unfinished = attack_split(params, split, Path("data/arrays"), model, out, run.metrics)
 
 
 if __name__ == "__main__":

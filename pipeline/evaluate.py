@@ -15,7 +15,7 @@ def main() -> None:
         run.metrics = Path("metrics/evaluation.json")
         plots = Path("plots")
         run.artifacts = [plots / "distortion.csv", plots / "confusion"]
-        evaluate(
+        run.unfinished = evaluate(
             params,
             Path("data/arrays"),
             Path("models"),

@@ -15,7 +15,7 @@ def main() -> None:
         run.curves = [Path("plots/training/hardened.csv")]
         model = Path("models/hardened")
         run.artifacts = [model / "model.json"]
-        harden(
+        run.unfinished = harden(
             params,
             Path("data/arrays"),
             Path("data/adversarial/train"),

@@ -17,7 +17,9 @@ def main(variant: str) -> None:
         run.curves = [Path(f"plots/training/{variant}.csv")]
         model = Path("models") / variant
         run.artifacts = [model / "model.json"]
-        train(params, variant, Path("data/arrays"), model, run.curves[0], run.metrics)
+        run.unfinished = train(
+            params, variant, Path("data/arrays"), model, run.curves[0], run.metrics
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ class UserError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a `UserError` into one line on stderr and exit code 2; SIGINT into 130."""
+    """A `UserError` becomes one line on stderr and exit code 2; SIGINT 130, SIGTERM 143."""
+    # Terminated politely, a stage unwinds, so that nothing half-written stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
     except UserError as error:

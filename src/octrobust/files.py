@@ -15,6 +15,8 @@ from typing import Any
 
 from octrobust.errors import UserError
 
+# Unfinished files and folders; .dvcignore keeps them out of every hash.
+PARTIAL = ".partial-"
 _TEMPORARY_EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
@@ -35,6 +37,12 @@ def project_home(start: Path | None = None) -> Path:
     return here
 
 
+def user_path(text: str) -> Path:
+    """A path from params.yaml: relative ones start at the user's own checkout, since a queued
+    experiment runs in a copy elsewhere."""
+    return project_home() / Path(text).expanduser()
+
+
 def scratch(name: str) -> Path:
     """A folder for unfinished work, outside every DVC out (DVC deletes outs before a stage)."""
     folder = project_home() / ".octrobust" / "scratch" / name
@@ -46,7 +54,9 @@ def scratch(name: str) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes `path`'s place only on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f"{PARTIAL}{path.name}.", suffix=path.suffix
+    )
     os.close(handle)
     temporary = Path(name)
     temporary.chmod(0o644)
@@ -61,7 +71,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; it takes `path`'s place only on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    prefix = f"{PARTIAL}{path.name}."
+    for stale in path.parent.glob(f"{prefix}*"):  # left by a kill
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
     temporary.chmod(0o755)  # mkdtemp's 0o700 would shut others out of the results
     try:
         yield temporary

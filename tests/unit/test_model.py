@@ -79,7 +79,7 @@ def test_calibration_makes_a_random_network_see_differences() -> None:
     x = torch.rand(8, 1, 80, 80)
 
     def spread() -> float:
-        return float(probabilities(network, x, 8)[:, 1].std())
+        return float(probabilities(network, x)[:, 1].std())
 
     before = spread()
     calibrate_batch_norm(network, lambda: [x])

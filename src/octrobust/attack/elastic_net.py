@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from octrobust.attack import distances
+from octrobust.model.predict import logits
 
 DECISION_RULES = ("EN", "L1", "L2")
 # Above this, the upper end of a sample's bracket on c counts as unknown (the original's 1e10).
@@ -151,7 +152,7 @@ class ElasticNet:
         home = x.device
         parameter = next(self.model.parameters(), x)
         x, y = x.to(parameter.device), y.to(parameter.device)
-        already = self._is_adversarial(self._logits(x), y, confidence=0.0)
+        already = self._verdict(x, y, confidence=0.0)
         best = _Best.start(x)
         const = torch.full_like(best.distance, self.initial_const)
         lower, upper = torch.zeros_like(const), torch.full_like(const, _UNBOUNDED)
@@ -193,29 +194,21 @@ class ElasticNet:
         """Gradient at `at` of the smooth part g of eq. 7: ``c f(at) + ||at - x||_2^2``."""
         with torch.enable_grad():
             at = at.detach().requires_grad_(True)
-            hinge = (self.confidence - self._margin(self._forward(at), y)).clamp(min=0.0)
+            hinge = (self.confidence - self._margin(logits(self.model, at), y)).clamp(min=0.0)
             (gradient,) = torch.autograd.grad((const * hinge).sum(), at)
         return gradient + 2 * (at.detach() - x)
 
-    def _margin(self, logits: Tensor, y: Tensor) -> Tensor:
+    def _margin(self, outputs: Tensor, y: Tensor) -> Tensor:
         """How far beyond the decision boundary, on the attacker's side, in logits: (N,)."""
-        own = logits.gather(1, y[:, None]).squeeze(1)
-        others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+        own = outputs.gather(1, y[:, None]).squeeze(1)
+        others = outputs.scatter(1, y[:, None], -torch.inf).amax(1)
         return own - others if self.targeted else others - own
 
-    def _is_adversarial(self, logits: Tensor, y: Tensor, confidence: float) -> Tensor:
-        margin = self._margin(logits, y)
-        return (margin > 0) & (margin >= confidence)
-
-    def _logits(self, x: Tensor) -> Tensor:
+    def _verdict(self, x: Tensor, y: Tensor, confidence: float) -> Tensor:
+        """Which of x the network takes for something other than y (targeted: for y). (N,) bool."""
         with torch.no_grad():
-            return self._forward(x)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        # One image goes as two: matrix kernels for a single row round differently, and a
-        # sample's result must not depend on how many others are still in its batch.
-        logits: Tensor = self.model(torch.cat([x, x]))[:1] if len(x) == 1 else self.model(x)
-        return logits
+            margin = self._margin(logits(self.model, x), y)
+        return (margin > 0) & (margin >= confidence)
 
     def _keep_better(
         self,
@@ -237,8 +230,7 @@ class ElasticNet:
         ask = torch.nonzero(closer | ~found).flatten()
         success = torch.zeros_like(found)
         if len(ask):
-            logits = self._logits(candidate[ask])
-            success[ask] = self._is_adversarial(logits, y[ask], self.confidence)
+            success[ask] = self._verdict(candidate[ask], y[ask], self.confidence)
         take = success & closer
         best.distance[rows[take]] = distance[take]
         best.x_adv[rows[take]] = candidate[take]

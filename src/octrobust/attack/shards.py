@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def craft(
         channels: grey (one perturbation for all inputs, C = 1) or rgb (C = 3).
         shard_size: images a file; the images do not depend on it.
         unfinished: folder where finished shards wait; the caller keys it by everything that
-            determines them, so that a killed run goes on here. Removed at the end.
+            determines them, so that a killed run goes on here. The caller removes it.
         made_by: written to the manifest.
     """
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -141,12 +142,18 @@ def craft(
             path = unfinished / f"shard-{number:05d}.npz"
             rows = clean.rows[start : start + shard_size]
             if not _is_finished(path, rows):
+                started = time.perf_counter()
                 _write_shard(path, _attack(attack, clean, rows, channels, bar, per_image))
+                write_json(path.with_suffix(".json"), time.perf_counter() - started)
             bar.n = float(start + len(rows))
             bar.refresh()
     _assemble(unfinished, len(starts), shard_size, made_by, out)
-    shutil.rmtree(unfinished)
     return open_adversarial(out)
+
+
+def crafting_seconds(unfinished: Path) -> float:
+    """Wall-clock seconds that all shards took, over every resumed part."""
+    return float(sum(read_json(path) for path in unfinished.glob("shard-*.json")))
 
 
 def _attack(
@@ -162,9 +169,9 @@ def _attack(
 
     result = attack.run(x, y, progress=advance)
     stored = result.x_adv.contiguous()
-    before = predict(attack.model, x, attack.batch_size)
-    after = predict(attack.model, stored, attack.batch_size)
-    rounded = predict(attack.model, (stored * 255).round() / 255, attack.batch_size)
+    before = predict(attack.model, x)
+    after = predict(attack.model, stored)
+    rounded = predict(attack.model, (stored * 255).round() / 255)
     already = before != clean.targets[rows]
     success = ~already & (after != clean.targets[rows])
     return {
@@ -207,7 +214,7 @@ def read_shard(path: Path) -> dict[str, Array]:
 
 
 def _is_finished(path: Path, rows: Array) -> bool:
-    if not path.exists():
+    if not (path.exists() and path.with_suffix(".json").exists()):
         return False
     try:
         return np.array_equal(read_shard(path)["row"], rows)

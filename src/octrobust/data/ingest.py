@@ -24,8 +24,8 @@ from octrobust.data.index import IndexRow, another_name, parse_name, write_index
 from octrobust.errors import UserError
 from octrobust.files import (
     atomic_folder,
-    project_home,
     sha256_file,
+    user_path,
     write_csv,
     write_json,
 )
@@ -108,17 +108,12 @@ def _gather(data: config.Data, out: Path, workshop: Path, workers: int) -> list[
         )
         return folder.find(workshop, data.classes)
     if data.archive:
-        return kermany.unpack(_user_path(data.archive), data.sha256, data.classes, workshop)
-    root = _user_path(data.root) if data.root else kermany.download()
+        return kermany.unpack(user_path(data.archive), data.sha256, data.classes, workshop)
+    root = user_path(data.root) if data.root else kermany.download()
     if out.resolve() in (root.resolve(), *root.resolve().parents):
         raise UserError(f"data.root: {root} is in {out}, which this stage replaces: move it")
     find = kermany.find if data.source == "kermany" else folder.find
     return find(root, data.classes)
-
-
-def _user_path(text: str) -> Path:
-    """Relative to the user's checkout: a queued experiment runs in a copy elsewhere."""
-    return project_home() / Path(text).expanduser()
 
 
 def _by_content(candidates: Sequence[Candidate], workers: int) -> list[_Content]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from octrobust.errors import UserError
+from octrobust.files import sha256_file, user_path
 from octrobust.model.torch_file import read_torch
 
 PRETRAINED = ("vggface2", "casia-webface")
@@ -28,7 +29,7 @@ def load_weights(network: nn.Module, weights: str) -> None:
     """
     if weights == "none":
         return
-    state = _pretrained(weights) if weights in PRETRAINED else _read(Path(weights))
+    state = _pretrained(weights) if weights in PRETRAINED else _read(user_path(weights))
     own = network.state_dict()
     for key in ("logits.weight", "logits.bias"):
         if key in state and state[key].shape != own[key].shape:
@@ -44,6 +45,14 @@ def load_weights(network: nn.Module, weights: str) -> None:
         raise UserError(
             f"model.weights: '{weights}' does not fit Inception-ResNet-V1 ({reason[:200]})"
         ) from None
+
+
+def weights_sha256(weights: str) -> str | None:
+    """The checksum of a local weight file; None where `weights` names none."""
+    if weights in (*PRETRAINED, "none"):
+        return None
+    path = user_path(weights)
+    return sha256_file(path) if path.is_file() else None
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octrobust.attack import ElasticNet
-from octrobust.attack.shards import AdversarialSet, Clean, craft
+from octrobust.attack.shards import AdversarialSet, Clean, craft, crafting_seconds
 from octrobust.config import Attack, Compute, Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.evaluation.distortion import distortion
@@ -19,16 +18,19 @@ from octrobust.model.device import select_device
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.common import array_files, scratch_for
 
-ROOMS = ("attack", "model", "stages")
+ROOMS = (".", "attack", "data", "model", "stages")
 
 
 def attack_split(
     params: Params, split: str, arrays: Path, model: Path, out: Path, metrics: Path
-) -> None:
-    """Attack `split` (train or test) on the model in folder `model`: the static set."""
-    started = time.perf_counter()
+) -> Path:
+    """Attack `split` (train or test) on the model in folder `model`: the static set.
+
+    Returns:
+        The folder of the finished work, to be removed once the result is recorded.
+    """
     images = open_split(arrays, split, params.data.image_size)
-    found = attack_model(
+    found, scratch = attack_model(
         params,
         images,
         spread_rows(images, getattr(params.attack.images_per_class, split)),
@@ -36,16 +38,19 @@ def attack_split(
         out,
         key=digest(*array_files(arrays, split)),
     )
-    seconds = time.perf_counter() - started
+    seconds = crafting_seconds(scratch)
+    attacked = ~found.records["already_misclassified"]
+    iterations = found.records["iterations"][attacked]
     write_json(
         metrics,
         {
             **distortion(found.records),
             "seconds": seconds,
             "images_per_second": len(found) / seconds,
-            "iterations_per_image": float(found.records["iterations"].mean()),
+            "iterations_per_attacked_image": float(iterations.mean()) if len(iterations) else None,
         },
     )
+    return scratch
 
 
 def attack_model(
@@ -56,8 +61,10 @@ def attack_model(
     out: Path,
     *,
     key: str,
-) -> AdversarialSet:
+) -> tuple[AdversarialSet, Path]:
     """Attack `rows` of `images` on the model in folder `model` and store the set in `out`.
+
+    Returns the set and the folder of the finished work.
 
     Args:
         key: what identifies the images, for resuming.
@@ -75,7 +82,7 @@ def attack_model(
     unfinished = scratch_for(
         f"attack-{images.name}", ROOMS, key, made_by, rows.tolist(), params.compute.shard_size
     )
-    return craft(
+    found = craft(
         build_attack(network, settings, params.compute),
         Clean(images.views, images.targets, rows),
         channels=settings.channels,
@@ -85,6 +92,7 @@ def attack_model(
         made_by=made_by,
         label=f"EAD on {model.name}, {images.name}",
     )
+    return found, unfinished
 
 
 def build_attack(model: OCTClassifier, settings: Attack, compute: Compute) -> ElasticNet:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 import octrobust
@@ -13,16 +15,28 @@ from octrobust import files
 from octrobust.config import Params
 from octrobust.data.arrays import open_split
 
+_held: list[FileLock] = []  # until the process ends
+
 
 def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Path:
-    """The scratch folder of one stage's unfinished work.
+    """The scratch folder of one stage's unfinished work, locked for this process.
 
     Keyed by everything that determines the result, the code of `rooms` included, so that a run
-    with other parameters, data or code never picks up what this one left.
+    with other parameters, data or code never picks up what this one left. The caller's caller
+    removes it once the result is stored and recorded; another process with the same work waits.
     """
     root = Path(octrobust.__file__).parent
     sources = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
-    return files.scratch(f"{stage}-{files.digest(*sources, *determined_by)}")
+    folder = files.scratch(f"{stage}-{files.digest(*sources, *determined_by)}")
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{stage}: another process is at the same work, waiting for it", file=sys.stderr)
+        lock.acquire()
+        folder.mkdir(exist_ok=True)
+    _held.append(lock)
+    return folder
 
 
 def array_files(arrays: Path, *splits: str) -> list[Path]:

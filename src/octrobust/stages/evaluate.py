@@ -34,7 +34,7 @@ def evaluate(
     adaptive: Path,
     metrics: Path,
     plots: Path,
-) -> None:
+) -> Path:
     """Measure all models.
 
     Args:
@@ -43,11 +43,14 @@ def evaluate(
         adaptive: where the fresh attack on the hardened model is stored.
         metrics: metrics/evaluation.json.
         plots: folder for confusion/MODEL_DATA.csv (actual, predicted) and distortion.csv.
+
+    Returns:
+        The folder of the finished attack, to be removed once the result is recorded.
     """
     device = select_device(params.compute)
     images = open_split(arrays, "test", params.data.image_size)
     static_set = open_adversarial(static)
-    fresh = attack_model(
+    fresh, scratch = attack_model(
         params,
         images,
         spread_rows(images, params.evaluate.adaptive_images_per_class),
@@ -60,12 +63,10 @@ def evaluate(
         network = load_model(models / name, device)
         scores[name] = {
             "clean": _clean(network, images, params.compute.predict_batch_size),
-            "static": _adversarial(network, static_set, params.compute.predict_batch_size),
+            "static": _adversarial(network, static_set),
         }
         if name == HARDENED:
-            scores[name]["adaptive"] = _adversarial(
-                network, fresh, params.compute.predict_batch_size
-            )
+            scores[name]["adaptive"] = _adversarial(network, fresh)
     targets = {
         "clean": images.targets,
         "static": static_set.records["target"],
@@ -96,22 +97,21 @@ def evaluate(
             },
         },
     )
+    return scratch
 
 
 def _clean(network: OCTClassifier, images: ImageSet, batch: int) -> NDArray[np.floating[Any]]:
     parts = []
     for start in range(0, len(images), batch):
         rows = np.arange(start, min(start + batch, len(images)))
-        parts.append(probabilities(network, torch.from_numpy(images.views(rows)), batch)[:, 1])
+        parts.append(probabilities(network, torch.from_numpy(images.views(rows)))[:, 1])
     return np.concatenate(parts)
 
 
-def _adversarial(
-    network: OCTClassifier, found: AdversarialSet, batch: int
-) -> NDArray[np.floating[Any]]:
+def _adversarial(network: OCTClassifier, found: AdversarialSet) -> NDArray[np.floating[Any]]:
     shards = (found.shard(number) for number in range(len(found.manifest["shards"])))
     return np.concatenate(
-        [probabilities(network, torch.from_numpy(images), batch)[:, 1] for images in shards]
+        [probabilities(network, torch.from_numpy(images))[:, 1] for images in shards]
     )
 
 

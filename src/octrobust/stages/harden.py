@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from octrobust.attack.shards import open_adversarial
@@ -16,7 +15,7 @@ from octrobust.stages.train import write_fit
 from octrobust.training.datasets import Augmented, GreyPixels, Source, StoredFloats
 from octrobust.training.fit import fit
 
-ROOMS = ("attack", "model", "training", "stages")
+ROOMS = (".", "attack", "data", "model", "training", "stages")
 
 
 def harden(
@@ -27,12 +26,15 @@ def harden(
     out: Path,
     history: Path,
     metrics: Path,
-) -> None:
+) -> Path:
     """Train the attacked model further on train, extra and the adversarial form of train.
 
     Args:
         adversarial: the stored set of the train split; images keep their true labels.
         model: folder of the attacked model, where the weights start.
+
+    Returns:
+        The folder of the finished work, to be removed once the result is recorded.
     """
     settings = Fit.model_validate(params.harden.model_dump())
     found = open_adversarial(adversarial)
@@ -68,8 +70,9 @@ def harden(
         "started_from_sha256": sha256_file(model / WEIGHTS),
         "adversarial_set": found.manifest["made_by"],
         "clean_images": len(dataset) - len(found),
-        "adversarial_images": len(found),
+        "adversarial_images": int(found.records["success"].sum()),
+        "unchanged_by_the_attack": int((~found.records["success"]).sum()),
         "harden": settings.model_dump(),
     }
     write_fit(network, result, len(dataset), made_by, out, history, metrics)
-    shutil.rmtree(scratch)
+    return scratch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,22 @@ from octrobust.model.build import (
 )
 from octrobust.model.device import select_device
 from octrobust.model.store import save_model
+from octrobust.model.weights import weights_sha256
 from octrobust.stages.common import array_files, scratch_for, validation_batches
 from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import FitResult, fit
 
 CALIBRATION_IMAGES = 256
-ROOMS = ("model", "training", "stages")
+ROOMS = (".", "data", "model", "training", "stages")
 
 
 def train(
     params: Params, variant: str, arrays: Path, out: Path, history: Path, metrics: Path
-) -> None:
+) -> Path:
     """Train `variant` and write the model to `out`, its curves and its numbers.
+
+    Returns:
+        The folder of the finished work, to be removed once the result is recorded.
 
     Raises:
         UserError: no such variant, weights that cannot be had, too few images.
@@ -61,7 +64,8 @@ def train(
         f"train-{variant}",
         ROOMS,
         *array_files(arrays, "train", "validation"),
-        [params.model.model_dump(), settings.model_dump(), frozen, params.data.image_size],
+        [params.model.model_dump(), weights_sha256(params.model.weights)],
+        [settings.model_dump(), frozen, params.data.image_size],
     )
     result = fit(
         model,
@@ -77,10 +81,11 @@ def train(
         "classes": list(params.data.classes),
         "image_size": params.data.image_size,
         "model": params.model.model_dump(),
+        "initial_weights_sha256": weights_sha256(params.model.weights),
         "train": settings.model_dump(),
     }
     write_fit(model, result, len(dataset), made_by, out, history, metrics)
-    shutil.rmtree(scratch)
+    return scratch
 
 
 def _some_views(images: ImageSet, device: torch.device) -> Iterator[Tensor]:

@@ -20,7 +20,7 @@ BUSY = "another process is logging"
 # minute. The summary always does. After a failure the wait is longer.
 _SHORT_STAGE = 10.0
 _EVERY, _EVERY_AFTER_FAILURE = 60.0, 600.0
-_REMIND_AFTER = 3600.0
+_REMIND_AFTER = 24 * 3600.0
 # No tracker may hold up a stage for longer than this, whatever it hangs on.
 _LONGEST_FLUSH = 120.0
 

@@ -33,12 +33,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def experiment(project: Path) -> tuple[str, str]:
     """The key that all stages of one experiment share, and a name a person can read.
 
-    The same parameters at the same revision are the same experiment, unless DVC names it.
+    The same parameters and code are the same experiment, unless DVC names it.
     """
     params = read_yaml(project / "params.yaml")
     name = os.environ.get("DVC_EXP_NAME", "")
     revision = os.environ.get("DVC_EXP_BASELINE_REV") or _git(project, "rev-parse", "HEAD")
-    key = files.digest(params, name, revision)
+    edits = _git(project, "diff", "HEAD", "--", *_CODE)
+    key = files.digest(params, name, revision, edits)
     return key, " · ".join(part for part in (name, _title(params)) if part) or key
 
 

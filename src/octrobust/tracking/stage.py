@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ class StageRun:
     curves: list[Path] = field(default_factory=list)
     artifacts: list[Path] = field(default_factory=list)
     kind: Kind = "stage"
+    unfinished: Path | None = None  # scratch to remove once the stage is recorded
 
 
 @contextmanager
@@ -45,3 +47,5 @@ def stage_run(name: str, *, params: dict[str, Any]) -> Iterator[StageRun]:
         finished=time.time(),
         kind=run.kind,
     )
+    if run.unfinished is not None:
+        shutil.rmtree(run.unfinished, ignore_errors=True)

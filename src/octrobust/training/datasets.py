@@ -107,8 +107,8 @@ def _crop(
 class BalancedBatches(Sampler[list[Draw]]):
     """Batches with the classes in equal shares, the rarer one repeated; seeded by epoch.
 
-    Every image of the largest class appears once an epoch. The last incomplete batch is
-    dropped: `last_bn` cannot be trained on a batch of one.
+    An epoch draws each image of the largest class once, but for the last incomplete batch, which
+    is dropped: `last_bn` cannot be trained on a batch of one.
     """
 
     def __init__(self, targets: NDArray[np.int64], batch_size: int, seed: int) -> None:
