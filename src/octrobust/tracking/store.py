@@ -165,10 +165,6 @@ class Store:
         self._client.set_terminated(run_id, "FINISHED", _milliseconds(record.finished))
         if summary:
             self._client.set_tag(run_id, "octrobust.record", record.id)
-        elif parent.info.status == "RUNNING":
-            # An experiment that never reaches its summary must not seem to run for ever.
-            ended = _milliseconds(record.finished)
-            self._client.set_terminated(parent.info.run_id, "FINISHED", ended)
         return True
 
     def _fill(self, run_id: str, record: Record, tags: dict[str, str], attachments: Path) -> None:
