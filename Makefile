@@ -23,6 +23,10 @@ setup: .venv/.installed ## create .venv and install the locked packages
 	@"$(BIN)"/uv pip sync --quiet requirements.lock
 	@"$(BIN)"/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@cp scripts/telemetry_off.pth "$$("$(BIN)"/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
+	@# DVC's experiments are git commits: without a name they fail.
+	@git config user.email >/dev/null || { git config user.name "$${USER:-octrobust}"; \
+	  git config user.email "$${USER:-octrobust}@localhost"; \
+	  echo "git had no user.name and user.email: set for this clone alone, DVC's experiments need them"; }
 	@touch $@
 
 repro: setup ## run the pipeline: data, training, attack, hardening, evaluation, report
