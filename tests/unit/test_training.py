@@ -180,3 +180,19 @@ def test_crops_stay_inside_and_have_the_area_asked_for() -> None:
         assert 0 <= left <= 120 - width
         assert 0.28 <= height * width / (91 * 120) <= 1
         assert 0.7 <= width / height <= 1.4
+
+
+def test_the_best_epoch_has_the_highest_accuracy_and_is_the_latest_of_equals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([(0.5, 9.0), (0.9, 1e-9), (0.9, 0.2), (0.7, 0.1)])
+
+    def validate(*_: object) -> dict[str, float]:
+        accuracy, loss = next(scores)
+        return {"validation_loss": loss, "validation_accuracy": accuracy}
+
+    monkeypatch.setattr(fit_module._Run, "validate", validate)
+    settings = FIT.model_copy(update={"epochs": 4})
+    model = network("repeat_3")
+    result = fit(model, training_set(4), validation, settings, checkpoint=tmp_path / "c.pt")
+    assert result.best_epoch == 3

@@ -49,7 +49,7 @@ def fit(
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in eval mode.
 
-    The best epoch has the highest validation accuracy, then the lowest validation loss. A
+    The best epoch has the highest validation accuracy, the latest of equals. A
     checkpoint is written every epoch; a killed fit, called again, goes on at the next one and
     ends with the same weights on the same machine.
 
@@ -164,7 +164,9 @@ class _Run:
         best = self.history[self.best_epoch - 1] if self.history else None
         self.history.append(row)
         self.seconds += seconds
-        if best is None or _rank(row) > _rank(best):
+        # Of equals the later, since the rate has come down; not the one of lower loss: early on,
+        # outputs blown up by young BatchNorm statistics can have a loss of nearly nothing.
+        if best is None or row["validation_accuracy"] >= best["validation_accuracy"]:
             self.best_epoch = len(self.history)
             state = self.model.network.state_dict()
             self.best = {key: value.detach().clone() for key, value in state.items()}
@@ -187,10 +189,6 @@ class _Run:
             self.scheduler.load_state_dict(state["scheduler"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    return row["validation_accuracy"], -row["validation_loss"]
 
 
 def _optimizer(model: nn.Module, settings: Fit) -> torch.optim.Optimizer:
