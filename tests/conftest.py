@@ -24,6 +24,21 @@ def params() -> config.Params:
     return config.load(ROOT / "params.yaml")
 
 
+def data_section(**changes: object) -> config.Data:
+    """A whole `data` section, the phantom at its smallest but for `changes`."""
+    values: dict[str, object] = {
+        "source": "phantom",
+        "root": None,
+        "archive": None,
+        "sha256": None,
+        "classes": ["NORMAL", "CNV"],
+        "image_size": 80,
+        "max_quarantined": 0,
+        "phantom": {"patients_per_class": 1, "images_per_patient": 1, "seed": 1},
+    }
+    return config.Data.model_validate({**values, **changes})
+
+
 def blobs(count: int, side: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """An easy two-class set: a bright square left (0) or right (1) of the middle, with noise.
 

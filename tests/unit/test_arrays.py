@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from octrobust import config
 from octrobust.data.arrays import decode, open_split, prepare, stored_side
 from octrobust.data.index import IndexRow, write_index
 from octrobust.errors import UserError
+from tests.conftest import data_section
 
 SIZES = [(512, 496), (768, 496), (384, 496), (1024, 512), (101, 300), (91, 91), (97, 640)]
 SIDE = 80
@@ -25,18 +25,7 @@ def scan(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(np.uint8(255 * (both - both.min()) / np.ptp(both)))
 
 
-def settings() -> config.Data:
-    values = {
-        "source": "phantom",
-        "root": None,
-        "archive": None,
-        "sha256": None,
-        "classes": ["NORMAL", "CNV"],
-        "image_size": SIDE,
-        "max_quarantined": 0,
-        "phantom": {"patients_per_class": 1, "images_per_patient": 1, "seed": 1},
-    }
-    return config.Data.model_validate(values)
+SETTINGS = data_section(image_size=SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +50,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def arrays(raw: Path) -> Path:
     out = raw / "arrays"
-    prepare(raw / "raw", raw / "splits", settings(), out, raw / "prepare.json")
+    prepare(raw / "raw", raw / "splits", SETTINGS, out, raw / "prepare.json")
     return out
 
 
@@ -116,7 +105,7 @@ def test_empty_split(arrays: Path) -> None:
 
 
 def test_same_bytes_for_any_workers(raw: Path, arrays: Path, tmp_path: Path) -> None:
-    prepare(raw / "raw", raw / "splits", settings(), tmp_path / "out", tmp_path / "m.json", 3)
+    prepare(raw / "raw", raw / "splits", SETTINGS, tmp_path / "out", tmp_path / "m.json", 3)
     for path in arrays.iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
 
@@ -152,7 +141,7 @@ def test_bad_image_leaves_nothing_behind(raw: Path, tmp_path: Path, damage: str)
     else:
         victim.write_bytes(victim.read_bytes()[:2000])
     with pytest.raises(UserError, match=r"CNV-1-1\.jpeg"):
-        prepare(tmp_path / "raw", raw / "splits", settings(), tmp_path / "out", tmp_path / "m.json")
+        prepare(tmp_path / "raw", raw / "splits", SETTINGS, tmp_path / "out", tmp_path / "m.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
 
 

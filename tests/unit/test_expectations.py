@@ -15,19 +15,9 @@ from octrobust.data.expectations import validate
 from octrobust.data.index import IndexRow, read_index, write_index
 from octrobust.data.split import split
 from octrobust.errors import UserError
+from tests.conftest import data_section
 
-DATA = config.Data.model_validate(
-    {
-        "source": "phantom",
-        "root": None,
-        "archive": None,
-        "sha256": None,
-        "classes": ["NORMAL", "CNV"],
-        "image_size": 80,
-        "max_quarantined": 0,
-        "phantom": {"patients_per_class": 8, "images_per_patient": 2, "seed": 1},
-    }
-)
+DATA = data_section(phantom={"patients_per_class": 8, "images_per_patient": 2, "seed": 1})
 
 
 def settings(by: str = "patient") -> config.Split:

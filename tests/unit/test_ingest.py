@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octrobust import config
 from octrobust.data.index import IndexRow, another_name, parse_name, read_index, write_index
 from octrobust.data.ingest import ingest
 from octrobust.errors import UserError
 from octrobust.files import read_csv
+from tests.conftest import data_section
 
 
 def picture(
@@ -49,17 +49,9 @@ class Case:
         return self
 
     def run(self, workers: int = 0, **changes: object) -> list[IndexRow]:
-        values = {
-            "source": "folder",
-            "root": str(self.root),
-            "archive": None,
-            "sha256": None,
-            "classes": ["NORMAL", "CNV"],
-            "image_size": 80,
-            "max_quarantined": 0,
-            "phantom": {"patients_per_class": 2, "images_per_patient": 2, "seed": 1},
-        }
-        data = config.Data.model_validate({**values, **changes})
+        phantom = {"patients_per_class": 2, "images_per_patient": 2, "seed": 1}
+        values = {"source": "folder", "root": str(self.root), "phantom": phantom}
+        data = data_section(**{**values, **changes})
         ingest(data, self.out, self.quarantine, self.metrics, workers)
         return read_index(self.out / "index.csv")
 

@@ -12,10 +12,10 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from octrobust import config
 from octrobust.data.index import IndexRow, read_index
 from octrobust.data.ingest import ingest
 from octrobust.errors import UserError
+from tests.conftest import data_section
 
 
 def scan(shade: int) -> bytes:
@@ -96,17 +96,7 @@ class Stage:
         self.metrics = folder / "ingest.json"
 
     def run(self, **source: object) -> list[IndexRow]:
-        values = {
-            "source": "kermany",
-            "root": None,
-            "archive": None,
-            "sha256": None,
-            "classes": ["NORMAL", "CNV"],
-            "image_size": 80,
-            "max_quarantined": 0,
-            "phantom": {"patients_per_class": 1, "images_per_patient": 1, "seed": 1},
-        }
-        data = config.Data.model_validate({**values, **source})
+        data = data_section(**{"source": "kermany", **source})
         ingest(data, self.out, self.out.parent / "quarantine.csv", self.metrics)
         return read_index(self.out / "index.csv")
 
