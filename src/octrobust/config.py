@@ -124,6 +124,15 @@ class ImagesPerClass(Section):
     test: Positive | None
 
 
+class Shortcuts(Section):
+    """What changes the published algorithm's result; see `octrobust.attack.speed`."""
+
+    screen: Literal["every", "predicted"]
+    patience: Positive | None
+    first_const: Literal["given", "linear"]
+    warm_start: bool
+
+
 class Attack(Section):
     """Elastic-Net attack (Chen et al. 2018); names as in the paper."""
 
@@ -136,6 +145,8 @@ class Attack(Section):
     confidence: NonNegativeFloat
     decision_rule: Literal["EN", "L1", "L2"]
     channels: Literal["grey", "rgb"]
+    precision: Literal["auto", "fp32", "tf32", "bf16"]
+    shortcuts: Shortcuts
     images_per_class: ImagesPerClass
 
 
@@ -155,7 +166,7 @@ class Compute(Section):
     threads: Positive | None
     workers: NonNegative
     predict_batch_size: Positive
-    attack_batch_size: Positive
+    attack_batch_size: Positive | None
     shard_size: Positive
 
 

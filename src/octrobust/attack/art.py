@@ -25,6 +25,11 @@ class _Logits(nn.Module):
         low, high = estimator.clip_values
         self.low, self.span = float(np.min(low)), float(np.max(high) - np.min(low))
 
+    def plain(self) -> nn.Module | None:
+        """The network itself where ART adds nothing to it: the attack may know a faster form."""
+        adds = self._estimator[0].preprocessing_operations or (self.low, self.span) != (0.0, 1.0)
+        return None if adds else self.network
+
     def forward(self, x: Tensor) -> Tensor:
         z, _ = self._estimator[0]._apply_preprocessing(
             x * self.span + self.low, y=None, fit=False, no_grad=False
@@ -64,7 +69,7 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
         y = check_and_transform_label_format(y, nb_classes=self.estimator.nb_classes)
         model = _Logits(self.estimator)
         attack = TorchElasticNet(
-            model,
+            model.plain() or model,
             learning_rate=self.learning_rate,
             binary_search_steps=self.binary_search_steps,
             max_iter=self.max_iter,

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
+# The distances recorded of every adversarial image, by the names of the functions below.
+NAMES = ("l0", "l1", "l2", "linf", "elastic_net")
+
+
+def total(values: Tensor) -> Tensor:
+    """Sum over an image, (N,) of (N, C, H, W). Rows first: torch splits the sum of a single
+    image over its threads, which would round differently from the same image among others."""
+    return values.flatten(1, 2).sum(2).sum(1)
+
 
 def l0(x: Tensor, x_adv: Tensor) -> Tensor:
     """Number of changed values, (N,) float32, of x and x_adv (N, C, H, W)."""
-    return (x_adv != x).flatten(1).sum(1).float()
+    return total(x_adv != x).float()
 
 
 def l1(x: Tensor, x_adv: Tensor) -> Tensor:
     """Sum of absolute changes, (N,) float32."""
-    return (x_adv - x).abs().flatten(1).sum(1)
+    return total((x_adv - x).abs())
 
 
 def l2(x: Tensor, x_adv: Tensor) -> Tensor:
@@ -22,7 +31,7 @@ def l2(x: Tensor, x_adv: Tensor) -> Tensor:
 
 def squared_l2(x: Tensor, x_adv: Tensor) -> Tensor:
     """Sum of squared changes, (N,) float32: the smooth distance in EAD's objective."""
-    return (x_adv - x).square().flatten(1).sum(1)
+    return total((x_adv - x).square())
 
 
 def linf(x: Tensor, x_adv: Tensor) -> Tensor:
@@ -42,3 +51,11 @@ def decision(rule: str, x: Tensor, x_adv: Tensor, beta: float) -> Tensor:
     if rule == "L2":
         return squared_l2(x, x_adv)
     return elastic_net(x, x_adv, beta)
+
+
+def measure(name: str, x: Tensor, x_adv: Tensor, beta: float) -> Tensor:
+    """The distance of this name, one of NAMES, (N,) float32."""
+    if name == "elastic_net":
+        return elastic_net(x, x_adv, beta)
+    plain = {"l0": l0, "l1": l1, "l2": l2, "linf": linf}
+    return plain[name](x, x_adv)

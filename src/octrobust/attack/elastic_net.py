@@ -2,22 +2,32 @@
 
 Chen, Sharma, Zhang, Yi, Hsieh: *EAD: Elastic-Net Attacks to Deep Neural Networks via
 Adversarial Examples*, AAAI 2018. Equation and algorithm numbers below are that paper's.
+
+Here stands the algorithm. What makes it fast stands beside it: `search_model` (a cheaper view of
+the network), `verdicts` (the original network is asked in whole batches), `in_flight` (the batch
+stays full) and `speed` (what can be switched).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
 from octrobust.attack import distances
-from octrobust.model.predict import logits
+from octrobust.attack.in_flight import InFlight
+from octrobust.attack.search_model import SearchModel, margin
+from octrobust.attack.speed import Shortcuts, Speed, Spent
+from octrobust.attack.verdicts import Verdicts
+from octrobust.model.predict import batch_of, float32, logits
 
 DECISION_RULES = ("EN", "L1", "L2")
 # Above this, the upper end of a sample's bracket on c counts as unknown (the original's 1e10).
 _UNBOUNDED = 1e10
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,13 @@ class ElasticNetResult:
 
     Attributes:
         x_adv: (N, C, H, W) float32 in [0, 1]; the clean image where there is no success.
-        success: (N,) bool, verified on `x_adv`; never true where `already` is.
+        success: (N,) bool, verified on `x_adv` by the original network in float32; never true
+            where `already` is.
         already: (N,) bool, was wrong (targeted: already at the target) before any change.
         l0, l1, l2, linf: (N,) float32 distances of `x_adv` from x; 0 where there is no success.
         elastic_net: (N,) float32, squared l2 + beta * l1.
         const: (N,) float32, the c at which `x_adv` was found; NaN where there is no success.
-        iterations: (N,) int64, gradient steps spent on the image.
+        iterations: (N,) int64, FISTA iterations made for the image.
     """
 
     x_adv: Tensor
@@ -56,6 +67,7 @@ class ElasticNet:
     Args:
         model: images (N, C, H, W) float32 in [0, 1] to logits (N, K), K >= 2. It is put in eval
             mode while the attack runs; its parameters and their gradients are left alone.
+            Inception-ResNet-V1 is searched on a faster copy.
         learning_rate: first step size, decayed with the square root of the time left.
         binary_search_steps: values of c tried for a sample.
         max_iter: FISTA iterations for each c.
@@ -64,7 +76,13 @@ class ElasticNet:
         confidence: logit margin by which an example must be misclassified.
         decision_rule: EN, L1 or L2.
         targeted: y is the class wanted, not the class to leave.
-        batch_size: images attacked at once; changes speed and memory only.
+        batch_size: images attacked at once, rounded up to whole batches as the network sees
+            them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only.
+        speed: speed-ups that keep the result.
+        shortcuts: options that change it.
+
+    Attributes:
+        spent: what the last `run` asked of the network, in images.
 
     Raises:
         ValueError: a parameter out of range.
@@ -82,12 +100,14 @@ class ElasticNet:
         confidence: float = 0.0,
         decision_rule: str = "EN",
         targeted: bool = False,
-        batch_size: int = 32,
+        batch_size: int | None = None,
+        speed: Speed | None = None,
+        shortcuts: Shortcuts | None = None,
     ) -> None:
         for name, value in (
             ("binary_search_steps", binary_search_steps),
             ("max_iter", max_iter),
-            ("batch_size", batch_size),
+            ("batch_size", 1 if batch_size is None else batch_size),
         ):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
@@ -107,21 +127,22 @@ class ElasticNet:
         self.decision_rule = decision_rule
         self.targeted = targeted
         self.batch_size = batch_size
+        self.speed = speed or Speed()
+        self.shortcuts = shortcuts or Shortcuts()
+        self.spent = Spent()
 
     def generate(self, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images (N, C, H, W) float32 in [0, 1]; unchanged where none was found."""
         return self.run(x, y).x_adv
 
-    def run(
-        self, x: Tensor, y: Tensor, progress: Callable[[int], None] | None = None
-    ) -> ElasticNetResult:
+    def run(self, x: Tensor, y: Tensor, progress: Progress | None = None) -> ElasticNetResult:
         """Attack images.
 
         Args:
             x: (N, C, H, W) float32 in [0, 1].
             y: (N,) int64, the true classes (targeted: the classes wanted).
-            progress: called after each iteration with the number of images it advanced;
-                at most N * binary_search_steps * max_iter in all.
+            progress: called with the number of image iterations just made or skipped;
+                N * binary_search_steps * max_iter in all, those already misclassified apart.
 
         Returns:
             Everything found, on x's device, in x's order.
@@ -130,129 +151,190 @@ class ElasticNet:
             ValueError: shapes, types or ranges other than these.
         """
         _check_images(x, y)
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            parts = [
-                self._run_batch(x[i : i + self.batch_size], y[i : i + self.batch_size], progress)
-                for i in range(0, len(x), self.batch_size)
-            ]
-        finally:
-            for module, mode in modes:
-                module.training = mode
-        if not parts:
-            return _empty(x)
-        return ElasticNetResult(
-            *(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(ElasticNetResult))
-        )
-
-    def _run_batch(
-        self, x: Tensor, y: Tensor, progress: Callable[[int], None] | None
-    ) -> ElasticNetResult:
         home = x.device
-        parameter = next(self.model.parameters(), x)
-        x, y = x.to(parameter.device), y.to(parameter.device)
-        already = self._verdict(x, y, confidence=0.0)
-        best = _Best.start(x)
-        const = torch.full_like(best.distance, self.initial_const)
-        lower, upper = torch.zeros_like(const), torch.full_like(const, _UNBOUNDED)
-        todo = torch.nonzero(~already).flatten()
-        for _ in range(self.binary_search_steps if len(todo) else 0):
-            found = self._search_step(x[todo], y[todo], const[todo], todo, best, progress)
-            hit, miss = todo[found], todo[~found]
-            upper[hit] = torch.minimum(upper[hit], const[hit])
-            lower[miss] = torch.maximum(lower[miss], const[miss])
-            bracketed = upper < _UNBOUNDED
-            const = torch.where(bracketed, (lower + upper) / 2, (const * 10).clamp(max=_UNBOUNDED))
-        return self._result(x, best, already, home)
-
-    def _search_step(
-        self,
-        x: Tensor,
-        y: Tensor,
-        const: Tensor,
-        rows: Tensor,
-        best: _Best,
-        progress: Callable[[int], None] | None,
-    ) -> Tensor:
-        """FISTA at one c for each image: lines 3 to 7 of Algorithm 1. True where one succeeded."""
-        found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        current, momentum = x, x
-        for k in range(self.max_iter):
-            rate = self.learning_rate * (1 - k / self.max_iter) ** 0.5
-            step = momentum - rate * self._gradient(momentum, x, y, const)
-            following = shrink(step, x, self.beta)
-            momentum = following + k / (k + 3) * (following - current)
-            current = following
-            found |= self._keep_better(current, x, y, const, rows, best, found)
-            best.iterations[rows] += 1
-            if progress is not None:
-                progress(len(x))
-        return found
-
-    def _gradient(self, at: Tensor, x: Tensor, y: Tensor, const: Tensor) -> Tensor:
-        """Gradient at `at` of the smooth part g of eq. 7: ``c f(at) + ||at - x||_2^2``."""
-        with torch.enable_grad():
-            at = at.detach().requires_grad_(True)
-            hinge = (self.confidence - self._margin(logits(self.model, at), y)).clamp(min=0.0)
-            (gradient,) = torch.autograd.grad((const * hinge).sum(), at)
-        return gradient + 2 * (at.detach() - x)
-
-    def _margin(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """How far beyond the decision boundary, on the attacker's side, in logits: (N,)."""
-        own = outputs.gather(1, y[:, None]).squeeze(1)
-        others = outputs.scatter(1, y[:, None], -torch.inf).amax(1)
-        return own - others if self.targeted else others - own
-
-    def _verdict(self, x: Tensor, y: Tensor, confidence: float) -> Tensor:
-        """Which of x the network takes for something other than y (targeted: for y). (N,) bool."""
-        with torch.no_grad():
-            margin = self._margin(logits(self.model, x), y)
-        return (margin > 0) & (margin >= confidence)
-
-    def _keep_better(
-        self,
-        candidate: Tensor,
-        x: Tensor,
-        y: Tensor,
-        const: Tensor,
-        rows: Tensor,
-        best: _Best,
-        found: Tensor,
-    ) -> Tensor:
-        """Record each candidate that succeeds closer than the best so far. (n,) bool: succeeded.
-
-        The network is asked only where its answer can matter: no success yet at this c, or a
-        smaller distance than the best.
-        """
-        distance = distances.decision(self.decision_rule, x, candidate, self.beta)
-        closer = distance < best.distance[rows]
-        ask = torch.nonzero(closer | ~found).flatten()
-        success = torch.zeros_like(found)
-        if len(ask):
-            success[ask] = self._verdict(candidate[ask], y[ask], self.confidence)
-        take = success & closer
-        best.distance[rows[take]] = distance[take]
-        best.x_adv[rows[take]] = candidate[take]
-        best.const[rows[take]] = const[take]
-        return success
-
-    def _result(
-        self, x: Tensor, best: _Best, already: Tensor, home: torch.device
-    ) -> ElasticNetResult:
-        found = (
-            best.x_adv,
-            torch.isfinite(best.distance),
+        device = next(self.model.parameters(), x).device
+        x, y = x.to(device).contiguous(), y.to(device)
+        self.spent = Spent()
+        if not len(x):
+            return _empty(x)
+        with evaluating(self.model):
+            already = self._succeeds(x, y, confidence=0.0)
+            search = _Search(self, x, y, progress)
+            search.run(torch.nonzero(~already).flatten())
+        found = search.verdicts
+        values = (
+            found.x_adv,
+            torch.isfinite(found.distance),
             already,
-            distances.l0(x, best.x_adv),
-            distances.l1(x, best.x_adv),
-            distances.l2(x, best.x_adv),
-            distances.linf(x, best.x_adv),
-            distances.elastic_net(x, best.x_adv, self.beta),
-            best.const,
-            best.iterations,
+            *(distances.measure(name, x, found.x_adv, self.beta) for name in distances.NAMES),
+            found.const,
+            search.iterations,
         )
-        return ElasticNetResult(*(value.to(home) for value in found))
+        return ElasticNetResult(*(value.to(home) for value in values))
+
+    def _succeeds(self, x: Tensor, y: Tensor, confidence: float) -> Tensor:
+        """Which of x the network takes for something other than y (targeted: for y). (N,) bool."""
+        self.spent.verdicts += len(x)
+        with torch.no_grad(), float32():
+            found = margin(logits(self.model, x), y, self.targeted)
+        return (found > 0) & (found >= confidence)
+
+
+class _Search:
+    """One run: FISTA for the images in flight, each at its own c, iteration and search step."""
+
+    def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
+        self.attack, self.x, self.y = attack, x, y
+        self.shortcuts, self.spent = attack.shortcuts, attack.spent
+        self.progress = progress or (lambda _: None)
+        self.model = SearchModel(
+            attack.model,
+            x.shape[1],
+            x.device,
+            targeted=attack.targeted,
+            speed=attack.speed,
+            spent=attack.spent,
+        )
+        self.verdicts = Verdicts(
+            lambda images, rows: attack._succeeds(images, y[rows], attack.confidence),
+            x,
+            defer=attack.speed.defer_verdicts,
+        )
+        self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        whole = batch_of(x.device)
+        self.room = -(-(attack.batch_size or whole) // whole) * whole
+        k = torch.arange(attack.max_iter + 1, dtype=torch.float64)
+        rates = attack.learning_rate * (1 - k / attack.max_iter).sqrt()
+        self.rates = rates.float().to(x.device)
+        self.momenta = (k / (k + 3)).float().to(x.device)
+
+    def run(self, rows: Tensor) -> None:
+        """Attack the images in these rows, `room` of them at once."""
+        flight = InFlight.board(rows[:0], self.x, self.y, self.attack.initial_const)
+        while len(rows) or len(flight):
+            free = self.room - len(flight)
+            if free and len(rows) and (self.attack.speed.refill or not len(flight)):
+                boarding, rows = rows[:free], rows[free:]
+                flight = flight.joined(
+                    InFlight.board(boarding, self.x, self.y, self.attack.initial_const)
+                )
+            self._iterate(flight)
+            flight = flight.only(flight.step < self.attack.binary_search_steps)
+
+    def _iterate(self, at: InFlight) -> None:
+        """Lines 3 to 7 of Algorithm 1, once, for every image in flight."""
+        margins, gradient = self.model.margin_and_gradient(at.momentum, at.y)
+        self._remember_first(at, margins, gradient)
+        predicted = self.shortcuts.screen == "predicted"
+        if predicted:
+            self._offer_predicted(at, margins, gradient)
+        over = self._settled(at, margins)
+        if predicted:  # the last iterate has been judged by now, else it is below
+            over |= at.k == self.attack.max_iter
+        self._step(at, margins, gradient, ~over)
+        if not predicted:
+            self._offer_every(at, ~over)
+            over |= at.k == self.attack.max_iter
+        self._next_const(at, over | self._stuck(at))
+
+    def _step(self, at: InFlight, margins: Tensor, gradient: Tensor, which: Tensor) -> None:
+        """A FISTA step for the images of `which` (n,) bool, from the momentum point."""
+        attack, k = self.attack, at.k.clamp(max=self.attack.max_iter)
+        active = margins <= attack.confidence  # the hinge is
+        smooth = 2 * (at.momentum - at.x) - _images(at.const * active) * gradient  # of g, eq. 7
+        following = shrink(at.momentum - _images(self.rates[k]) * smooth, at.x, attack.beta)
+        momentum = following + _images(self.momenta[k]) * (following - at.current)
+        at.momentum = torch.where(_images(which), momentum, at.momentum)
+        at.current = torch.where(_images(which), following, at.current)
+        at.k = at.k + which
+        self.iterations[at.row] += which
+        self.progress(int(which.sum()))
+
+    def _next_const(self, at: InFlight, over: Tensor) -> None:
+        """Line 8: bisect c where the search step is over, and begin the next one there."""
+        attack = self.attack
+        while over.any():
+            self.verdicts.settle(at.row[over])
+            found = self.verdicts.found[at.row]
+            at.upper = torch.where(over & found, torch.minimum(at.upper, at.const), at.upper)
+            at.lower = torch.where(over & ~found, torch.maximum(at.lower, at.const), at.lower)
+            bracketed = at.upper < _UNBOUNDED
+            tenfold = (at.const * 10).clamp(max=_UNBOUNDED)
+            const = torch.where(bracketed, (at.lower + at.upper) / 2, tenfold)
+            at.const = torch.where(over, const, at.const)
+            self.verdicts.found[at.row[over]] = False
+            self.progress(int((attack.max_iter - at.k[over]).sum()))
+            at.step = at.step + over
+            over = over & (at.step < attack.binary_search_steps)
+            self._restart(at, over)
+            over = over & self._stuck(at)
+
+    def _restart(self, at: InFlight, which: Tensor) -> None:
+        start = self.verdicts.x_adv[at.row] if self.shortcuts.warm_start else at.x
+        at.current = torch.where(_images(which), start, at.current)
+        at.momentum = torch.where(_images(which), start, at.momentum)
+        at.k = at.k.masked_fill(which, 0)
+        at.lowest = at.lowest.masked_fill(which, torch.inf)
+        at.lowest_k = at.lowest_k.masked_fill(which, 0)
+        if self.attack.speed.reuse_first_gradient and not self.shortcuts.warm_start:
+            self._step(at, at.first_margin, at.first_gradient, which)
+
+    def _stuck(self, at: InFlight) -> Tensor:
+        """Where the first step did not leave the clean image: no later one can, for the gradient
+        stays the same and the step size falls."""
+        if not self.attack.speed.reuse_first_gradient or self.shortcuts.warm_start:
+            return torch.zeros_like(at.k, dtype=torch.bool)
+        return (at.k == 1) & (at.current == at.x).flatten(1).all(1)
+
+    def _remember_first(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
+        first = (at.step == 0) & (at.k == 0)
+        if not first.any():
+            return
+        at.first_margin = torch.where(first, margins, at.first_margin)
+        at.first_gradient = torch.where(_images(first), gradient, at.first_gradient)
+        if self.shortcuts.first_const == "linear":
+            # min ||d||^2 with margin + <gradient, d> = confidence: 2 d = c gradient
+            squared = distances.total(gradient.square()).clamp(min=1e-12)
+            linear = 2 * (self.attack.confidence - margins) / squared
+            linear = linear.clamp(self.attack.initial_const, _UNBOUNDED)
+            at.const = torch.where(first, linear, at.const)
+
+    def _offer_every(self, at: InFlight, fresh: Tensor) -> None:
+        """Candidates among the new iterates of `fresh` (n,) bool: all that would matter, and that
+        the search's view of the network, if it is not the network itself, takes for successes."""
+        distance = self._distance(at)
+        rows = torch.nonzero(fresh & self.verdicts.matters(at.row, distance)).flatten()
+        if len(rows) and self.model.slack:
+            found = self.model.margin(at.current[rows], at.y[rows])
+            slack = self.model.slack * at.first_margin[rows].abs()
+            rows = rows[found + slack >= self.attack.confidence]
+        self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
+
+    def _offer_predicted(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
+        """Candidates among the last iterates, from the margin and gradient at the momentum point
+        that lies just beyond them."""
+        distance = self._distance(at)
+        change = distances.total(gradient * (at.momentum - at.current))
+        slack = 0.25 * change.abs() + 0.02 * at.first_margin.abs()
+        likely = margins - change + slack >= self.attack.confidence
+        matters = self.verdicts.matters(at.row, distance)
+        rows = torch.nonzero((at.k > 0) & likely & matters).flatten()
+        self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
+
+    def _distance(self, at: InFlight) -> Tensor:
+        return distances.decision(self.attack.decision_rule, at.x, at.current, self.attack.beta)
+
+    def _settled(self, at: InFlight, margins: Tensor) -> Tensor:
+        """Where the loss at the momentum point has not fallen for `patience` iterations."""
+        patience = self.shortcuts.patience
+        if patience is None:
+            return torch.zeros_like(at.k, dtype=torch.bool)
+        hinge = (self.attack.confidence - margins).clamp(min=0.0)
+        loss = at.const * hinge + distances.elastic_net(at.x, at.momentum, self.attack.beta)
+        falls = loss < 0.9999 * at.lowest  # the original's measure of an early abort
+        at.lowest = torch.where(falls, loss, at.lowest)
+        at.lowest_k = torch.where(falls, at.k, at.lowest_k)
+        return at.k - at.lowest_k >= patience
 
 
 def shrink(z: Tensor, x: Tensor, beta: float) -> Tensor:
@@ -263,24 +345,21 @@ def shrink(z: Tensor, x: Tensor, beta: float) -> Tensor:
     return torch.where(moved.abs() > beta, nearer.clamp(0.0, 1.0), x)
 
 
-@dataclass
-class _Best:
-    """Per image of a batch: the closest success so far."""
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; every part's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
-    x_adv: Tensor
-    distance: Tensor
-    const: Tensor
-    iterations: Tensor
 
-    @classmethod
-    def start(cls, x: Tensor) -> _Best:
-        unknown = torch.full((len(x),), torch.inf, device=x.device)
-        return cls(
-            x.clone(),
-            unknown,
-            torch.full_like(unknown, torch.nan),
-            torch.zeros(len(x), dtype=torch.int64, device=x.device),
-        )
+def _images(values: Tensor) -> Tensor:
+    """(n,) to (n, 1, 1, 1)."""
+    return values[:, None, None, None]
 
 
 def _check_images(x: Tensor, y: Tensor) -> None:
@@ -293,8 +372,7 @@ def _check_images(x: Tensor, y: Tensor) -> None:
 
 
 def _empty(x: Tensor) -> ElasticNetResult:
-    nothing = torch.zeros(0, device=x.device)
-    no, none = nothing.bool(), nothing.long()
-    return ElasticNetResult(
-        x.clone(), no, no, nothing, nothing, nothing, nothing, nothing, nothing, none
-    )
+    none = torch.zeros(0, device=x.device)
+    values = {f.name: none for f in fields(ElasticNetResult)}
+    values |= {"x_adv": x, "success": none.bool(), "already": none.bool()}
+    return ElasticNetResult(**{**values, "iterations": none.long()})

@@ -11,7 +11,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,10 @@ from octrobust.model.predict import predict
 
 Array = NDArray[Any]
 
-DISTANCES = ("l0", "l1", "l2", "linf", "elastic_net")
 FLAGS = ("already_misclassified", "success", "success_8bit")
 COLUMNS = (
     *("row", "target", "already_misclassified", "prediction_before", "prediction_after"),
-    *("success", "success_8bit", *DISTANCES, "const", "iterations"),
+    *("success", "success_8bit", *distances.NAMES, "const", "iterations"),
 )
 
 
@@ -96,7 +95,7 @@ def open_adversarial(folder: Path) -> AdversarialSet:
         values = [row[column] for row in rows]
         if column in FLAGS:
             records[column] = np.array([value == "1" for value in values], dtype=bool)
-        elif column in (*DISTANCES, "const"):
+        elif column in (*distances.NAMES, "const"):
             records[column] = np.array([float(value or "nan") for value in values])
         else:
             records[column] = np.array([int(value) for value in values], dtype=np.int64)
@@ -144,16 +143,19 @@ def craft(
             if not _is_finished(path, rows):
                 started = time.perf_counter()
                 _write_shard(path, _attack(attack, clean, rows, channels, bar, per_image))
-                write_json(path.with_suffix(".json"), time.perf_counter() - started)
+                cost = {"seconds": time.perf_counter() - started, **asdict(attack.spent)}
+                write_json(path.with_suffix(".json"), cost)
             bar.n = float(start + len(rows))
             bar.refresh()
     _assemble(unfinished, len(starts), shard_size, made_by, out)
     return open_adversarial(out)
 
 
-def crafting_seconds(unfinished: Path) -> float:
-    """Wall-clock seconds that all shards took, over every resumed part."""
-    return float(sum(read_json(path) for path in unfinished.glob("shard-*.json")))
+def crafting_cost(unfinished: Path) -> dict[str, float]:
+    """What all shards took, over every resumed part: wall-clock ``seconds``, and images passed
+    through a network (``gradients``, ``screens``, ``verdicts``; see `octrobust.attack.speed`)."""
+    costs = [read_json(path) for path in unfinished.glob("shard-*.json")]
+    return {name: sum(cost[name] for cost in costs) for name in costs[0]}
 
 
 def _attack(
@@ -183,11 +185,10 @@ def _attack(
         "prediction_after": after,
         "success": success,
         "success_8bit": success & (rounded != clean.targets[rows]),
-        "l0": distances.l0(x, stored).numpy(),
-        "l1": distances.l1(x, stored).numpy(),
-        "l2": distances.l2(x, stored).numpy(),
-        "linf": distances.linf(x, stored).numpy(),
-        "elastic_net": distances.elastic_net(x, stored, attack.beta).numpy(),
+        **{
+            name: distances.measure(name, x, stored, attack.beta).numpy()
+            for name in distances.NAMES
+        },
         "const": result.const.numpy(),
         "iterations": result.iterations.numpy(),
     }
@@ -247,7 +248,7 @@ def _records(folder: Path, shards: list[dict[str, str]]) -> Iterator[dict[str, A
             row = {name: arrays[name][i] for name in COLUMNS}
             for name in FLAGS:
                 row[name] = int(row[name])
-            for name in (*DISTANCES, "const"):
+            for name in (*distances.NAMES, "const"):
                 row[name] = f"{float(row[name]):.9g}" if row["success"] else ""
             yield row
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DISTANCES = ("l0", "l1", "l2", "linf", "elastic_net")
+from octrobust.attack.distances import NAMES
 
 
 def distortion(records: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def distortion(records: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         "success_rate": float(success.sum() / count) if count else None,
         "success_rate_8bit": float(records["success_8bit"].sum() / count) if count else None,
     }
-    for name in DISTANCES:
+    for name in NAMES:
         summary[name] = _statistics(records[name][success])
     return summary
 

@@ -12,13 +12,17 @@ from octrobust.config import Model
 from octrobust.errors import UserError
 from octrobust.model.weights import load_weights
 
+# Scale and shift of pixels in [0, 1], by the parameter's value.
+STANDARDISATION = {"none": (1.0, 0.0), "facenet": (255.0 / 128.0, -127.5 / 128.0)}
 
-def _network(dropout: float) -> nn.Module:
+
+def inception_resnet_v1() -> type[nn.Module]:
+    """facenet-pytorch's class, imported where it is needed: its import is slow and warns."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # facenet_pytorch's face detector warns on import
+        warnings.simplefilter("ignore")  # the face detector warns on import
         from facenet_pytorch import InceptionResnetV1
 
-        network: nn.Module = InceptionResnetV1(classify=True, num_classes=2, dropout_prob=dropout)
+        network: type[nn.Module] = InceptionResnetV1
         return network
 
 
@@ -31,7 +35,7 @@ class OCTClassifier(nn.Module):
 
     def __init__(self, standardisation: str = "none", dropout: float = 0.6) -> None:
         super().__init__()
-        self.network = _network(dropout)
+        self.network = inception_resnet_v1()(classify=True, num_classes=2, dropout_prob=dropout)
         self.standardisation = standardisation
         self.frozen: tuple[str, ...] = ()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from octrobust.attack import ElasticNet
-from octrobust.attack.shards import AdversarialSet, Clean, craft, crafting_seconds
+from octrobust.attack import ElasticNet, Shortcuts, Speed
+from octrobust.attack.shards import AdversarialSet, Clean, craft, crafting_cost
 from octrobust.config import Attack, Compute, Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.evaluation.distortion import distortion
@@ -38,15 +38,18 @@ def attack_split(
         out,
         key=digest(*array_files(arrays, split)),
     )
-    seconds = crafting_seconds(scratch)
+    cost = crafting_cost(scratch)
     attacked = ~found.records["already_misclassified"]
     iterations = found.records["iterations"][attacked]
     write_json(
         metrics,
         {
             **distortion(found.records),
-            "seconds": seconds,
-            "images_per_second": len(found) / seconds,
+            "seconds": cost["seconds"],
+            "images_per_second": len(found) / cost["seconds"],
+            "passes_per_image": {
+                name: cost[name] / len(found) for name in ("gradients", "screens", "verdicts")
+            },
             "iterations_per_attacked_image": float(iterations.mean()) if len(iterations) else None,
         },
     )
@@ -107,6 +110,8 @@ def build_attack(model: OCTClassifier, settings: Attack, compute: Compute) -> El
         confidence=settings.confidence,
         decision_rule=settings.decision_rule,
         batch_size=compute.attack_batch_size,
+        speed=Speed(precision=settings.precision),
+        shortcuts=Shortcuts(**settings.shortcuts.model_dump()),
     )
 
 

@@ -1,0 +1,107 @@
+"""The network as the search sees it: logit margins and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from octrobust.attack.speed import Speed, Spent
+from octrobust.model.device import use_bf16
+from octrobust.model.fold import FoldedInceptionResnet, can_fold
+from octrobust.model.predict import chunks, float32, logits
+
+
+def margin(outputs: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """How far beyond the decision boundary, on the attacker's side, in logits: (N,).
+
+    Args:
+        outputs: (N, K) logits.
+        y: (N,) int64, the true classes (targeted: the classes wanted).
+    """
+    own = outputs.gather(1, y[:, None]).squeeze(1)
+    others = outputs.scatter(1, y[:, None], -torch.inf).amax(1)
+    return own - others if targeted else others - own
+
+
+class SearchModel:
+    """Margins and gradients of a network in eval mode, from a folded copy where there is one.
+
+    Args:
+        model: images (N, C, H, W) float32 in [0, 1] to logits (N, K).
+        channels: C.
+        device: where the model and the images are.
+        slack: fraction of a clean image's margin by which this view of the network may differ
+            from the original in float32; 0 where it is the original in float32.
+        spent: counts what is asked.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        channels: int,
+        device: torch.device,
+        *,
+        targeted: bool,
+        speed: Speed,
+        spent: Spent,
+    ) -> None:
+        self.model, self.targeted, self.spent = model, targeted, spent
+        folds = speed.fold and can_fold(model, channels)
+        bf16 = speed.precision == "bf16" or (
+            speed.precision == "auto" and folds and use_bf16("auto", device)
+        )
+        self.folded = (
+            FoldedInceptionResnet(model, channels, torch.bfloat16 if bf16 else torch.float32)
+            if folds
+            else None
+        )
+        reduced = bf16 or (speed.precision == "tf32" and device.type == "cuda")
+        self.slack = 0.05 if reduced else 0.001 if folds else 0.0
+        self._precision: Callable[[], AbstractContextManager[object]] = (
+            (lambda: torch.autocast(device.type, torch.bfloat16))
+            if bf16 and not folds
+            else nullcontext
+            if reduced
+            else float32
+        )
+
+    def margin(self, x: Tensor, y: Tensor) -> Tensor:
+        """Margins (N,) float32 at x (N, C, H, W)."""
+        self.spent.screens += len(x)
+        with torch.no_grad(), self._precision():
+            ask = self.folded.logits if self.folded else self.model
+            return margin(logits(ask, x).float(), y, self.targeted)
+
+    def margin_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
+        self.spent.gradients += len(x)
+        with self._precision():
+            parts = [self._chunk(part, real, y) for part, real, y in _with_targets(x, y)]
+        margins, gradients = zip(*parts, strict=True)
+        return torch.cat(margins), torch.cat(gradients)
+
+    def _chunk(self, x: Tensor, real: int, y: Tensor) -> tuple[Tensor, Tensor]:
+        if self.folded is None:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_(True)
+                margins = margin(self.model(x).float(), y, self.targeted)
+                (gradient,) = torch.autograd.grad(margins.sum(), x)
+            return margins.detach()[:real], gradient[:real]
+        outputs, tape = self.folded.logits_and_tape(x)
+        gradient = self.folded.input_gradient(_margin_slope(outputs, y, self.targeted), tape)
+        return margin(outputs, y, self.targeted)[:real], gradient[:real]
+
+
+def _margin_slope(outputs: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """Gradient (N, K) of the margins at the logits: 1 and -1 at the two classes compared."""
+    rival = outputs.scatter(1, y[:, None], -torch.inf).argmax(1, keepdim=True)
+    slope = torch.zeros_like(outputs).scatter(1, rival, 1.0).scatter(1, y[:, None], -1.0)
+    return -slope if targeted else slope
+
+
+def _with_targets(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
+    for (part, real), (targets, _) in zip(chunks(x), chunks(y), strict=True):
+        yield part, real, targets

@@ -1,0 +1,81 @@
+"""What the attack does beside the algorithm: speed-ups that keep its result, and options that
+do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+SCREENS = ("every", "predicted")
+FIRST_CONSTS = ("given", "linear")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed-ups that keep the result up to rounding; all on. For measuring what each brings.
+
+    Attributes:
+        precision: of the search; a success is verified in float32 all the same. ``auto``: bf16
+            where the processor gains by it (AMX, tensor cores) and the network is one that
+            `fold` knows, else fp32. tf32: on CUDA alone.
+        fold: search on a folded copy of a network that `octrobust.model.fold` knows.
+        reuse_first_gradient: every search step starts at the clean image: its gradient is
+            computed once, and a step that would never leave the image fails without running.
+        defer_verdicts: candidates wait until the original network can be asked about a whole
+            batch of them, or a search step ends.
+        refill: a finished image leaves the batch at once and the next takes its place.
+    """
+
+    precision: str = "auto"
+    fold: bool = True
+    reuse_first_gradient: bool = True
+    defer_verdicts: bool = True
+    refill: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """Options that change the result of the published algorithm; all off.
+
+    Attributes:
+        screen: which iterates are asked about. ``every``: all that would improve on what was
+            found. ``predicted``: those that the forward and backward at the momentum point
+            predict to succeed, to first order; no forward of their own is spent on the others.
+        patience: end a search step for an image once its loss has not fallen for so many
+            iterations; None: never.
+        first_const: ``given``: initial_const. ``linear``: the c at which the hinge, linearised
+            at the clean image, balances the squared distance to its boundary.
+        warm_start: a search step starts from the best example found so far, not the clean image.
+    """
+
+    screen: str = "every"
+    patience: int | None = None
+    first_const: str = "given"
+    warm_start: bool = False
+
+    def __post_init__(self) -> None:
+        if self.screen not in SCREENS:
+            raise ValueError(f"screen must be one of {', '.join(SCREENS)}")
+        if self.first_const not in FIRST_CONSTS:
+            raise ValueError(f"first_const must be one of {', '.join(FIRST_CONSTS)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError("patience must be a positive integer or None")
+
+
+@dataclass
+class Spent:
+    """Images passed through a network, the padding of batches left out.
+
+    Attributes:
+        gradients: forward and backward of the search.
+        screens: forward alone, of the search.
+        verdicts: forward alone, of the original network.
+    """
+
+    gradients: int = 0
+    screens: int = 0
+    verdicts: int = 0
