@@ -37,8 +37,15 @@ repro: setup ## run the pipeline: data, training, attack, hardening, evaluation,
 test: setup ## run the tests
 	python -m pytest
 
-bench: setup ## our attack beside ART's, after make repro
-	python benchmarks/ead.py
+PEERS := .octrobust/scratch/benchmarks/peers
+
+bench: setup $(PEERS)/.installed ## our attack beside every public one, some 40 minutes
+	python benchmarks/ead.py suite
+
+# Beside .venv, not in it: see benchmarks/requirements.txt.
+$(PEERS)/.installed: benchmarks/requirements.txt | setup
+	uv pip install --quiet --no-deps --target $(PEERS) --requirement $<
+	@touch $@
 
 lint: setup ## ruff and mypy
 	ruff check .

@@ -1,130 +1,246 @@
-"""Our Elastic-Net attack beside ART's: same network, images, iterations, side by side in turns.
+"""Elastic-Net attacks side by side: ART, foolbox, torchattacks, advertorch and ours.
 
-    make repro && make bench
-
-Writes benchmarks/results/ead.md and ead.json. Ratios of one run are worth more than its seconds.
+Every implementation runs in a process of its own, on the same network, images and parameters, in
+turns. JSON and Markdown go to benchmarks/results/. `make bench` installs the peers and runs the
+whole suite.
 """
 
 from __future__ import annotations
 
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Callable
-from importlib import metadata
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import torch
 import typer
+from bench import implementations, parts, readme, suite, tables
+from bench.implementations import PEER_ROWS, Parameters, pick
+from bench.network import Pool, stored, trained
+from bench.runs import Setting
 
-from octrobust import config
-from octrobust.attack import ElasticNet
-from octrobust.attack.distances import elastic_net
-from octrobust.data.arrays import open_split
-from octrobust.errors import one_line_errors
-from octrobust.files import write_json, write_text
-from octrobust.model.build import OCTClassifier
-from octrobust.model.device import select_device
-from octrobust.model.store import load_model
-from octrobust.stages.attack import build_attack, spread_rows
+from octrobust.errors import UserError, one_line_errors
+from octrobust.files import read_json
 
-Crafter = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
+)
+RESULTS = Path("benchmarks/results")
 
-
-def crafters(model: OCTClassifier, params: config.Params, size: int) -> dict[str, Crafter]:
-    """Each implementation as a function of images (N, 1, S, S) and labels to adversarial images."""
-    from art.attacks.evasion import ElasticNet as ARTElasticNet
-    from art.estimators.classification import PyTorchClassifier
-
-    ours: ElasticNet = build_attack(model, params.attack, params.compute)
-    side = params.data.image_size
-    classifier = PyTorchClassifier(
-        model,
-        loss=torch.nn.CrossEntropyLoss(),
-        input_shape=(1, side, side),
-        nb_classes=2,
-        clip_values=(0.0, 1.0),
-        device_type=next(model.parameters()).device.type,
-    )
-    names = ("learning_rate", "binary_search_steps", "max_iter", "beta", "initial_const")
-    same = {name: getattr(params.attack, name) for name in names}
-
-    def art(batch_size: int) -> Crafter:
-        attack = ARTElasticNet(classifier, batch_size=batch_size, verbose=False, **same)
-        return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
-
-    return {
-        "octrobust": ours.generate,
-        "ART, batch 1 (as shipped)": art(1),
-        f"ART, batch {size}": art(size),
-    }
+Size = Annotated[int, typer.Option(help="Side of the images, px; at least 75.", min=75)]
+Images = Annotated[int, typer.Option(help="Images attacked.", min=2)]
+Batch = Annotated[int | None, typer.Option(help="Images at once; all by default.", min=1)]
+Steps = Annotated[int, typer.Option(help="Binary search steps.", min=1)]
+Iterations = Annotated[int, typer.Option(help="Iterations a search step.", min=1)]
+Rate = Annotated[float, typer.Option(help="Learning rate.")]
+Beta = Annotated[float, typer.Option(help="Weight of L1.")]
+Const = Annotated[float, typer.Option(help="First constant of the search.")]
+Channels = Annotated[str, typer.Option(help="grey: one perturbation for all three; or rgb.")]
+Repeats = Annotated[int, typer.Option(help="Turns, each with every implementation.", min=1)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int, typer.Option(help="Threads a worker; 0: all cores.", min=0)]
+Precision = Annotated[str, typer.Option(help="Of our search: auto, fp32 or bf16.")]
+Only = Annotated[list[str] | None, typer.Option(help="Only this implementation; repeat it.")]
+ModelFolder = Annotated[Path | None, typer.Option(help="A network as the pipeline stores it.")]
+Arrays = Annotated[Path, typer.Option(help="With --model: the pipeline's arrays.")]
+Split = Annotated[str, typer.Option(help="With --model: the split attacked.")]
+Out = Annotated[Path, typer.Option(help="Folder of the results.")]
 
 
-def measure(craft: Crafter, model: OCTClassifier, x: torch.Tensor, y: torch.Tensor) -> Any:
-    started = time.perf_counter()
-    x_adv = craft(x, y)
-    seconds = time.perf_counter() - started
-    with torch.no_grad():
-        success = model(x_adv).argmax(1) != y
-    distance = elastic_net(x, x_adv, 0.001)[success]
-    median = float(distance.median()) if len(distance) else None
-    return {"seconds": seconds, "success": float(success.float().mean()), "median": median}
-
-
-def main(
-    images: Annotated[int, typer.Option(help="Images attacked, all at once.")] = 8,
-    steps: Annotated[int, typer.Option(help="Binary search steps.")] = 3,
-    iterations: Annotated[int, typer.Option(help="FISTA iterations a step.")] = 10,
-    repeats: Annotated[int, typer.Option(help="Turns, each with every implementation.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("benchmarks/results"),
+@app.command()
+def compare(
+    size: Size = 96,
+    images: Images = 16,
+    batch: Batch = None,
+    steps: Steps = 9,
+    iterations: Iterations = 25,
+    learning_rate: Rate = 0.5,
+    beta: Beta = 0.001,
+    initial_const: Const = 0.001,
+    channels: Channels = "grey",
+    repeats: Repeats = 2,
+    device: Device = "auto",
+    threads: Threads = 0,
+    precision: Precision = "auto",
+    only: Only = None,
+    model: ModelFolder = None,
+    arrays: Arrays = Path("data/arrays"),
+    split: Split = "test",
+    out: Out = RESULTS,
 ) -> None:
-    """Time EAD implementations on the trained config_1 and the test images."""
-    params = config.load()
-    attack = params.attack.model_copy(update={"binary_search_steps": steps, "max_iter": iterations})
-    params = params.model_copy(update={"attack": attack})
-    model = load_model(Path("models") / attack.target, select_device(params.compute))
-    test = open_split(Path("data/arrays"), "test", params.data.image_size)
-    rows = spread_rows(test, (images + 1) // 2)[:images]
-    x, y = torch.from_numpy(test.views(rows)), torch.from_numpy(test.targets[rows])
-    with torch.no_grad():
-        right = model(x).argmax(1) == y  # ART counts what was wrong before as a success
-    x, y = x[right], y[right]
-    runs: dict[str, list[Any]] = {}
-    for _ in range(repeats):
-        for name, craft in crafters(model, params, len(x)).items():
-            runs.setdefault(name, []).append(measure(craft, model, x, y))
-    _write(out, runs, len(x), params)
+    """All implementations at equal iterations: time, passes, success, distances, memory."""
+    parameters = Parameters(learning_rate, steps, iterations, beta, initial_const)
+    setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
+    ours = implementations.our_rows(iterations, precision, setting.device == "cuda")
+    rows = pick((*PEER_ROWS, *ours), only or [])
+    parts.compare(setting, _pool(model, arrays, split, size), rows, out)
 
 
-def _write(out: Path, runs: dict[str, list[Any]], images: int, params: config.Params) -> None:
-    ours = [run["seconds"] for run in runs["octrobust"]]
-    lines = [
-        f"`python {' '.join(sys.argv)}`: {images} images of {params.data.image_size} px, "
-        f"{params.attack.binary_search_steps} x {params.attack.max_iter} iterations, "
-        f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}, "
-        f"torch {torch.__version__}, ART {metadata.version('adversarial-robustness-toolbox')}",
-        "",
-        "| implementation | seconds, median | times ours | success | median elastic-net distance |",
-        "|---|---|---|---|---|",
-    ]
-    for name, found in runs.items():
-        seconds = [run["seconds"] for run in found]
-        ratios = np.divide(seconds, ours)
-        median = found[-1]["median"]
-        lines.append(
-            f"| {name} | {statistics.median(seconds):.1f} | "
-            f"{ratios.min():.1f} to {ratios.max():.1f} | {found[-1]['success']:.0%} | "
-            f"{'none' if median is None else f'{median:.3f}'} |"
-        )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    write_text(out / "ead.md", text)
-    write_json(out / "ead.json", {"images": images, "runs": runs, "argv": sys.argv})
+@app.command()
+def quality(
+    size: Size = 80,
+    images: Images = 16,
+    batch: Batch = None,
+    steps: Steps = 9,
+    budgets: Annotated[str, typer.Option(help="Iterations a step, with commas.")] = "5,10,25,50",
+    slow_up_to: Annotated[int, typer.Option(help="Largest budget of ART's rows.")] = 10,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Largest budget of a row, NAME=N; repeat it.")
+    ] = None,
+    learning_rate: Rate = 0.5,
+    beta: Beta = 0.001,
+    initial_const: Const = 0.001,
+    channels: Channels = "grey",
+    repeats: Repeats = 1,
+    device: Device = "auto",
+    threads: Threads = 0,
+    precision: Precision = "auto",
+    only: Only = None,
+    model: ModelFolder = None,
+    arrays: Arrays = Path("data/arrays"),
+    split: Split = "test",
+    out: Out = RESULTS,
+) -> None:
+    """Time to quality: the median elastic-net distance that each reaches, over time."""
+    each = _budgets(budgets)
+    parameters = Parameters(learning_rate, steps, max(each), beta, initial_const)
+    setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
+    ours = implementations.our_rows(max(each), precision, cuda=False)
+    tuned = implementations.tuned_row(max(each), precision)
+    rows = pick((*PEER_ROWS, *ours, tuned), only or [])
+    limits = {row.name: slow_up_to for row in PEER_ROWS if row.library == "art"}
+    limits |= dict(map(_limit, limit or []))
+    parts.quality(setting, _pool(model, arrays, split, size), rows, each, limits, out)
+
+
+@app.command()
+def ablation(
+    size: Size = 80,
+    images: Images = 32,
+    batch: Batch = 16,
+    steps: Steps = 9,
+    iterations: Iterations = 10,
+    learning_rate: Rate = 0.5,
+    beta: Beta = 0.001,
+    initial_const: Const = 0.001,
+    channels: Channels = "grey",
+    repeats: Repeats = 2,
+    device: Device = "auto",
+    threads: Threads = 0,
+    precision: Precision = "auto",
+    only: Only = None,
+    model: ModelFolder = None,
+    arrays: Arrays = Path("data/arrays"),
+    split: Split = "test",
+    out: Out = RESULTS,
+) -> None:
+    """Ours without each speed-up alone, and with each shortcut alone."""
+    parameters = Parameters(learning_rate, steps, iterations, beta, initial_const)
+    setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
+    rows = pick(implementations.ablation_rows(iterations, precision), only or [])
+    parts.ablation(setting, _pool(model, arrays, split, size), rows, out)
+
+
+@app.command()
+def floor(
+    size: Size = 224,
+    batch: Annotated[int, typer.Option(help="Images at once, and attacked.", min=2)] = 16,
+    best_of: Annotated[int, typer.Option(help="Timings of a convolution.", min=1)] = 3,
+    peer: Annotated[list[str] | None, typer.Option(help="A peer too; repeat it.")] = None,
+    channels: Channels = "grey",
+    repeats: Repeats = 1,
+    device: Device = "auto",
+    threads: Threads = 0,
+    out: Out = RESULTS,
+) -> None:
+    """The share of the arithmetic floor that our search loop reaches."""
+    parameters = parts.FLOOR_PARAMETERS
+    setting = _setting(size, batch, batch, channels, parameters, device, threads, repeats)
+    peers = pick(PEER_ROWS, peer) if peer else ()
+    parts.floor(setting, trained(size), best_of, peers, out)
+
+
+@app.command()
+def memory(
+    size: Size = 80,
+    batch: Annotated[int, typer.Option(help="Images at once and in a shard.", min=2)] = 32,
+    counts: Annotated[str, typer.Option(help="Numbers of images, with commas.")] = "64,256,1024",
+    channels: Channels = "grey",
+    device: Device = "auto",
+    threads: Threads = 0,
+    out: Out = RESULTS,
+) -> None:
+    """Peak memory of our attack through the pipeline's shards, by number of images."""
+    parameters = Parameters(binary_search_steps=1, max_iter=2, initial_const=1.0)
+    setting = _setting(size, batch, batch, channels, parameters, device, threads, repeats=1)
+    parts.memory(setting, trained(size), _budgets(counts), out)
+
+
+@app.command("suite")
+def run_suite(device: Device = "auto", threads: Threads = 0, out: Out = RESULTS) -> None:
+    """Everything, as `make bench` runs it: about 40 minutes on two cores."""
+    suite.run(_device(device), _threads(threads), out)
+
+
+@app.command("readme")
+def write_readme(out: Out = RESULTS) -> None:
+    """Write the tables and the page over them anew, from the JSON files."""
+    for path in sorted(out.glob("*.json")):
+        tables.write(path, read_json(path))
+    readme.write(out)
+
+
+def _setting(
+    size: int,
+    images: int,
+    batch: int | None,
+    channels: str,
+    parameters: Parameters,
+    device: str,
+    threads: int,
+    repeats: int,
+) -> Setting:
+    if channels not in ("grey", "rgb"):
+        raise UserError(f"--channels: grey or rgb, not '{channels}'")
+    return Setting(
+        *(size, images, batch or images, channels, parameters),
+        *(_device(device), _threads(threads), repeats),
+    )
+
+
+def _pool(model: Path | None, arrays: Path, split: str, size: int) -> Pool:
+    return stored(model, arrays, split, size) if model else trained(size)
+
+
+def _device(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device: auto, cpu or cuda, not '{device}'")
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UserError("--device cuda: torch finds no CUDA device here; use cpu")
+    return "cuda" if there and device != "cpu" else "cpu"
+
+
+def _threads(threads: int) -> int:
+    return threads or len(os.sched_getaffinity(0))
+
+
+def _budgets(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UserError(f"'{text}': whole numbers with commas, as 5,10,25") from None
+    if found[0] < 1:
+        raise UserError(f"'{text}': numbers from 1")
+    return found
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, _, value = text.rpartition("=")
+    if not name or not value.isdigit():
+        raise UserError(f"--limit '{text}': NAME=ITERATIONS, as foolbox=25")
+    return name, int(value)
 
 
 if __name__ == "__main__":
     with one_line_errors():
-        typer.run(main)
+        app()

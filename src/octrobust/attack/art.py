@@ -66,6 +66,8 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             if self.targeted:
                 raise ValueError("Target labels `y` need to be provided for a targeted attack.")
             y = get_labels_np_array(self.estimator.predict(x, batch_size=self.batch_size))
+        if not self.binary_search_steps or not self.max_iter:  # ART allows it
+            return np.array(x, dtype=np.float32, copy=True)
         y = check_and_transform_label_format(y, nb_classes=self.estimator.nb_classes)
         model = _Logits(self.estimator)
         attack = TorchElasticNet(

@@ -1,0 +1,1 @@
+"""The benchmark of Elastic-Net attacks, in parts: see `benchmarks/ead.py`."""

@@ -1,0 +1,77 @@
+"""Where and with what a table was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from bench.implementations import PEERS
+from octrobust.files import project_home
+from octrobust.tracking.provenance import revision
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile")
+PACKAGES = (
+    "octrobust",
+    "torch",
+    "adversarial-robustness-toolbox",
+    "foolbox",
+    "torchattacks",
+    "advertorch",
+)
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """Machine, versions, revision, command and date, for the JSON."""
+    return {
+        "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+        "flags": [flag for flag in FLAGS if flag in _cpu_field("flags").split()],
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": threads,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "revision": revision(project_home()).get("Git revision", "unknown"),
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def in_words(machine: dict[str, Any]) -> str:
+    """The same, as the lines under a table's title."""
+    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    flags = " ".join(machine["flags"]) or "none of note"
+    amx = "" if "amx_bf16" in machine["flags"] else "; no AMX, so bf16 gains nothing on this CPU"
+    return (
+        f"`{machine['command']}`  \n"
+        f"{machine['date']}, revision {machine['revision']}  \n"
+        f"{machine['cpu']}, {machine['cores']} cores ({flags}{amx}), "
+        f"{machine['memory_gib']} GiB, GPU: {machine['gpu'] or 'none'}; "
+        f"{machine['threads']} threads a worker  \n"
+        f"Python {machine['python']}, {versions}"
+    )
+
+
+def _version(name: str) -> str | None:
+    """The installed version, in the environment or else in the peers' own folder."""
+    for path in (sys.path, [str(PEERS)]):
+        for found in metadata.distributions(name=name, path=path):
+            return found.version
+    return None
+
+
+def _cpu_field(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")

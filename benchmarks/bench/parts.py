@@ -1,0 +1,115 @@
+"""The parts of the benchmark: each runs its workers and leaves a JSON and a Markdown file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench import implementations, plots
+from bench.implementations import Implementation, Parameters
+from bench.network import Pool
+from bench.runs import Record, Setting, Workbench, take_turns
+
+# Fixed costs of a run fade with its length; every step of the search leaves x at this constant.
+FLOOR_PARAMETERS = Parameters(binary_search_steps=2, max_iter=10, initial_const=1.0)
+
+
+def compare(
+    setting: Setting, pool: Pool, rows: Sequence[Implementation], out: Path, kind: str = "compare"
+) -> Path:
+    """Side by side, in turns."""
+    path = out / f"{kind}-{setting.name}.json"
+    with Workbench(setting, pool) as bench:
+        record = Record(path, kind, setting.threads, **bench.about())
+        take_turns(bench, rows, record)
+    return _finish(record)
+
+
+def ablation(setting: Setting, pool: Pool, rows: Sequence[Implementation], out: Path) -> Path:
+    """Ours without one speed-up at a time, and with one shortcut at a time."""
+    return compare(setting, pool, rows, out, kind="ablation")
+
+
+def throughput(setting: Setting, pool: Pool, out: Path) -> Path:
+    """Ours at every precision of the GPU."""
+    return compare(setting, pool, implementations.precision_rows(), out, kind="throughput")
+
+
+def quality(
+    setting: Setting,
+    pool: Pool,
+    rows: Sequence[Implementation],
+    budgets: Sequence[int],
+    limits: dict[str, int],
+    out: Path,
+) -> Path:
+    """Each row at each budget (iterations a search step); `limits`: the largest for some rows."""
+    path = out / f"quality-{setting.name.rsplit('x', 1)[0]}steps.json"
+    plot = path.with_suffix(".png")
+    with Workbench(setting, pool) as bench:
+        about = {**bench.about(), "budgets": list(budgets), "limits": limits, "plot": plot.name}
+        record = Record(path, "quality", setting.threads, **about)
+        for turn in range(setting.repeats):
+            for budget in budgets:
+                parameters = replace(setting.parameters, max_iter=budget)
+                for row in rows:
+                    if budget > limits.get(row.name, budget):
+                        continue
+                    at = _at_budget(row, budget)
+                    found = bench.attack(at, parameters)
+                    record.add({"turn": turn, "max_iter": budget, **found})
+    plots.quality(record.document, plot)
+    return _finish(record)
+
+
+def _at_budget(row: Implementation, budget: int) -> Implementation:
+    """The row with the patience that goes with the budget, where it has one."""
+    short = row.options.get("shortcuts", {})
+    if "patience" not in short:
+        return row
+    patience = implementations.shortcuts(budget)["patience"]
+    return replace(row, options=row.options | {"shortcuts": short | {"patience": patience}})
+
+
+def floor(
+    setting: Setting, pool: Pool, best_of: int, peers: Sequence[Implementation], out: Path
+) -> Path:
+    """Convolutions alone, then whole attacks at that batch and size."""
+    setting = replace(setting, parameters=FLOOR_PARAMETERS, images=setting.batch)
+    path = out / f"floor-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
+    with Workbench(setting, pool) as bench:
+        record = Record(path, "floor", setting.threads, **bench.about(), best_of=best_of)
+        record.document["floor"] = bench.work("floor", "convolutions alone", best_of=best_of)
+        for turn in range(setting.repeats):
+            for row, precision in (*_our_precisions(setting), *((peer, "fp32") for peer in peers)):
+                run = bench.attack(row)
+                if "error" not in run:
+                    passes = run["backwards"] * setting.images
+                    run["seconds_an_iteration"] = run["seconds"] / passes if passes else None
+                record.add({"turn": turn, "precision": precision, **run})
+    return _finish(record)
+
+
+def _our_precisions(setting: Setting) -> list[tuple[Implementation, str]]:
+    fp32, tf32, bf16 = implementations.precision_rows()
+    some = [(fp32, "fp32"), (bf16, "bf16")]
+    return [*some, (tf32, "TF32")] if setting.device == "cuda" else some
+
+
+def memory(setting: Setting, pool: Pool, counts: Sequence[int], out: Path) -> Path:
+    """Peak memory of our attack through the pipeline's shards, for growing sets."""
+    path = out / f"memory-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
+    with Workbench(setting, pool) as bench:
+        record = Record(path, "memory", setting.threads, **bench.about())
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                found = bench.work("crafted", f"{count} images", images=count, folder=folder)
+            record.add({"name": f"{count} images", "images": count, **found})
+    return _finish(record)
+
+
+def _finish(record: Record) -> Path:
+    print(record.path.with_suffix(".md").read_text(encoding="utf-8"))
+    return record.path

@@ -1,0 +1,161 @@
+"""The page over all results: the numbers to reach, each beside what was measured.
+
+Everything is computed from the JSON files in the folder; nothing is typed by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import statistics, tables
+from bench.implementations import OUR_ROWS, OURS, OURS_SHORT
+from bench.statistics import Document
+from bench.tables import number, spread
+from octrobust.files import read_json, write_text
+
+ART_1, ART_N = "ART, batch 1 (as shipped)", "ART, batch N"
+EQUAL_ITERATIONS = ("foolbox", "torchattacks", "advertorch")  # without early abort
+TIMES = {ART_1: 25.0, ART_N: 20.0}
+TIMES_PEER, TIMES_TO_QUALITY, FLOOR_SHARE, FLAT = 8.0, 12.0, 0.5, 1.1
+
+Verdict = tuple[str, str, str, str]  # what, where, measured, reached
+
+
+def write(folder: Path) -> None:
+    """Write ``folder/README.md`` from the records there."""
+    documents = {path: read_json(path) for path in sorted(folder.glob("*.json"))}
+    verdicts = [v for path, document in documents.items() for v in judge(path, document)]
+    gpu = any(document["machine"]["gpu"] for document in documents.values())
+    lines = [
+        "# Results",
+        "Written by `python benchmarks/ead.py readme` from the JSON files beside it. "
+        f"`{OURS}`: speed-ups that keep the result; `{OURS_SHORT}`: with the options that change "
+        "it. Ratios are of seconds in the same turn, smallest to largest turn; a number is "
+        "reached only where its smallest turn reaches it.",
+        "## Numbers to reach",
+        tables.table(("number to reach", "where", "measured", "reached"), verdicts, numbers=False),
+    ]
+    if not gpu:
+        lines.append(
+            "No GPU was at hand: the GPU's part was not run. `make bench` on a machine with CUDA "
+            "adds it."
+        )
+    lines += ["## Tables", "\n".join(_links(documents))]
+    lines += [
+        f"![{path.stem}]({document['plot']})"
+        for path, document in documents.items()
+        if document["kind"] == "quality" and (folder / document["plot"]).exists()
+    ]
+    write_text(folder / "README.md", "\n\n".join(lines) + "\n")
+
+
+def judge(path: Path, document: Document) -> Iterator[Verdict]:
+    """The numbers to reach that this record speaks of."""
+    where = f"[{path.stem}]({path.with_suffix('.md').name})"
+    if document["kind"] == "compare":
+        yield from _speed(where, document)
+        yield from _distance(where, document)
+        yield from _memory_at_batch(where, document)
+    elif document["kind"] == "quality":
+        yield from _to_quality(where, document)
+    elif document["kind"] == "floor" and "rates" in document.get("floor", {}):
+        yield from _floor(where, document)
+    elif document["kind"] == "memory":
+        yield from _flat(where, document)
+
+
+def _ours(document: Document) -> list[str]:
+    return [name for name in OUR_ROWS if statistics.of(document, name)]
+
+
+def _speed(where: str, document: Document) -> Iterator[Verdict]:
+    goals = dict(TIMES)
+    peer = statistics.quickest(document, list(EQUAL_ITERATIONS))
+    if peer:
+        goals[peer] = TIMES_PEER
+    for name, goal in goals.items():
+        for mine in _ours(document):
+            found = statistics.ratios(document, name, mine)
+            if found:
+                fastest = ", the fastest other peer" if name == peer else ""
+                what = f"`{mine}`: ≥ {goal:g} x {name}{fastest}, at equal iterations"
+                yield what, where, f"{spread(found)} x", _yes(min(found) >= goal)
+
+
+def _distance(where: str, document: Document) -> Iterator[Verdict]:
+    """Success no lower and a median no larger than the peer's with the smallest median."""
+    peers = [name for name in (ART_1, ART_N, *EQUAL_ITERATIONS) if statistics.of(document, name)]
+    if not peers:
+        return
+    medians = {n: statistics.median_of_all(statistics.of(document, n)) for n in peers}
+    best = min(peers, key=medians.__getitem__)
+    rate = max(statistics.success(statistics.of(document, name)) for name in peers)
+    for mine in _ours(document):
+        runs = statistics.of(document, mine)
+        value, success = statistics.median_of_all(runs), statistics.success(runs)
+        measured = (
+            f"{success:.1%} at {number(value)}, peers at most {rate:.1%}, "
+            f"{best} at {number(medians[best])}"
+        )
+        what = f"`{mine}`: success no lower, median elastic-net distance no larger than any peer's"
+        yield what, where, measured, _yes(success >= rate and value <= medians[best])
+
+
+def _memory_at_batch(where: str, document: Document) -> Iterator[Verdict]:
+    kind = "cuda_mib" if document["machine"]["gpu"] else "rss_mib"
+    theirs = [run.get(kind) for run in statistics.of(document, "foolbox")]
+    for mine in _ours(document):
+        ours = [run.get(kind) for run in statistics.of(document, mine)]
+        if theirs and ours and None not in (*theirs, *ours):
+            measured = f"{number(max(ours))} MiB, foolbox {number(max(theirs))} MiB"
+            what = f"`{mine}`: peak memory no more than foolbox's at the same batch"
+            yield what, where, measured, _yes(max(ours) <= max(theirs))
+
+
+def _to_quality(where: str, document: Document) -> Iterator[Verdict]:
+    ran = statistics.names(document)
+    best = statistics.best_end(document, [name for name in ran if name not in OUR_ROWS])
+    if best is None:
+        return
+    peer, target = best
+    theirs = statistics.time_to(statistics.curve(document, peer), target)
+    for mine in _ours(document):
+        when = statistics.time_to(statistics.curve(document, mine), target)
+        times = theirs / when if theirs and when else math.nan
+        measured = f"{number(times)} x" if when else "not within the budgets run"
+        what = (
+            f"`{mine}`: time to the median that the best peer ends at, "
+            f"≥ {TIMES_TO_QUALITY:g} x faster"
+        )
+        yield what, where, f"{measured} ({peer}, {number(target)})", _yes(times >= TIMES_TO_QUALITY)
+
+
+def _floor(where: str, document: Document) -> Iterator[Verdict]:
+    for run in statistics.good(document):
+        if run["library"] == "octrobust":
+            share = tables.share(document, run)
+            what = f"≥ {FLOOR_SHARE:.0%} of the convolution floor, {run['precision']}"
+            yield what, where, f"{share:.0%}", _yes(share >= FLOOR_SHARE)
+
+
+def _flat(where: str, document: Document) -> Iterator[Verdict]:
+    runs = sorted(statistics.good(document), key=lambda run: int(run["images"]))
+    if len(runs) > 1:
+        small, large = runs[0], runs[-1]
+        measured = ", ".join(f"{run['images']}: {number(run['rss_mib'])} MiB" for run in runs)
+        what = "memory flat in the number of images (within 10 %)"
+        flat = large["rss_mib"] <= FLAT * small["rss_mib"]
+        yield what, where, measured, _yes(flat)
+
+
+def _yes(reached: bool) -> str:
+    return "yes" if reached else "**no**"
+
+
+def _links(documents: dict[Path, dict[str, Any]]) -> Iterator[str]:
+    for path, document in documents.items():
+        name = path.with_suffix(".md").name
+        yield f"- [{tables.title(document)}]({name}) ([JSON]({path.name}))"

@@ -1,0 +1,104 @@
+"""Numbers out of a record's runs; every table, plot and verdict is computed here, from the JSON."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, geometric_mean, median
+from typing import Any
+
+Document = dict[str, Any]
+Run = dict[str, Any]
+
+DISTANCES = ("l1", "l2", "elastic_net")
+
+
+def good(document: Document) -> list[Run]:
+    return [run for run in document["runs"] if "error" not in run]
+
+
+def names(document: Document) -> list[str]:
+    """In the order in which they first ran."""
+    return list(dict.fromkeys(run["name"] for run in document["runs"]))
+
+
+def of(document: Document, name: str) -> list[Run]:
+    return [run for run in good(document) if run["name"] == name]
+
+
+def seconds(runs: list[Run]) -> float:
+    return median(run["seconds"] for run in runs)
+
+
+def success(runs: list[Run]) -> float:
+    """Share of all images, over all turns."""
+    return fmean(hit for run in runs for hit in run["success"])
+
+
+def successes(runs: list[Run], distance: str) -> list[float]:
+    """That distance of every successful image, over all turns."""
+    return [value for run in runs for value in run[distance] if value is not None]
+
+
+def median_of_all(runs: list[Run], distance: str = "elastic_net") -> float:
+    """Over all images attacked, a failure counting as infinitely far."""
+    values = (math.inf if value is None else value for run in runs for value in run[distance])
+    return median(values)
+
+
+def summary(runs: list[Run]) -> dict[str, float | None]:
+    """Of one implementation's turns; None where nothing succeeded or nothing was measured."""
+    found: dict[str, float | None] = {
+        "seconds": seconds(runs),
+        "images_per_second": len(runs[0]["success"]) / seconds(runs),
+        "forwards": median(run["forwards"] for run in runs),
+        "backwards": median(run["backwards"] for run in runs),
+        "success": success(runs),
+        "rss_mib": max(run["rss_mib"] for run in runs),
+        "cuda_mib": max((run["cuda_mib"] for run in runs if "cuda_mib" in run), default=None),
+    }
+    for name in DISTANCES:
+        values = successes(runs, name)
+        found[f"{name}_mean"] = fmean(values) if values else None
+        found[f"{name}_median"] = median(values) if values else None
+    en = [value for value in successes(runs, "elastic_net") if value > 0]
+    found["elastic_net_geometric"] = geometric_mean(en) if en else None
+    return found
+
+
+def ratios(document: Document, name: str, ours: str) -> list[float]:
+    """Seconds of `name` over seconds of `ours`, turn by turn."""
+    mine = {run["turn"]: run["seconds"] for run in of(document, ours)}
+    theirs = of(document, name)
+    return [run["seconds"] / mine[run["turn"]] for run in theirs if run["turn"] in mine]
+
+
+def quickest(document: Document, candidates: list[str]) -> str | None:
+    """Which of them took the fewest seconds."""
+    ran = [name for name in candidates if of(document, name)]
+    return min(ran, key=lambda name: seconds(of(document, name)), default=None)
+
+
+def curve(document: Document, name: str) -> list[tuple[float, float]]:
+    """(seconds, smallest median elastic-net distance so far), by time; budgets of a `quality`
+    record. The median is over all images attacked, infinite where half of them failed."""
+    budgets: dict[int, list[Run]] = {}
+    for run in of(document, name):
+        budgets.setdefault(run["max_iter"], []).append(run)
+    points = sorted((seconds(runs), median_of_all(runs)) for runs in budgets.values())
+    best, envelope = math.inf, []
+    for when, value in points:
+        best = min(best, value)
+        envelope.append((when, best))
+    return envelope
+
+
+def time_to(points: list[tuple[float, float]], target: float) -> float | None:
+    """Seconds of the first budget whose median is no larger; nothing is interpolated."""
+    return next((when for when, value in points if value <= target), None)
+
+
+def best_end(document: Document, candidates: list[str]) -> tuple[str, float] | None:
+    """Who of them ends at the smallest median, and that median."""
+    ends = {name: points[-1][1] for name in candidates if (points := curve(document, name))}
+    finite = {name: value for name, value in ends.items() if math.isfinite(value)}
+    return min(finite.items(), key=lambda item: item[1], default=None)

@@ -1,0 +1,174 @@
+"""What `make bench` runs, and how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bench import implementations, parts, readme
+from bench.implementations import (
+    OURS,
+    OURS_SHORT,
+    PEER_ROWS,
+    Implementation,
+    Parameters,
+    pick,
+)
+from bench.network import trained
+from bench.runs import Setting
+from octrobust.model.build import OCTClassifier
+
+START = 8.0  # seconds for a worker to import, load and judge
+BUDGETS = (5, 10, 25, 50)
+LIMITS = {"foolbox": 10}  # slow and never the best: left out at larger budgets
+QUALITY_ROWS = ["foolbox", "advertorch", OURS, OURS_SHORT]
+RGB_ROWS = ["foolbox", "advertorch", OURS, OURS_SHORT]
+MEMORY_COUNTS = (64, 256, 1024)
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    setting: Setting
+    run: Callable[[], Path]
+    work: float  # forwards of one image, all rows and turns together
+    workers: int
+
+
+def plan(device: str, threads: int, out: Path) -> list[Part]:
+    """The parts, in order: what answers the first number of the issue comes first."""
+    cuda = device == "cuda"
+
+    def setting(size: int, images: int, steps: int, iterations: int, const: float) -> Setting:
+        parameters = Parameters(binary_search_steps=steps, max_iter=iterations, initial_const=const)
+        return Setting(size, images, images, "grey", parameters, device, threads, repeats=2)
+
+    def every(iterations: int) -> tuple[Implementation, ...]:
+        return (*PEER_ROWS, *implementations.our_rows(iterations, "auto", cuda))
+
+    large, small = setting(224, 16, 2, 10, 1.0), setting(96, 16, 9, 10, 0.001)
+    rgb = replace(small, channels="rgb")
+    curve = replace(setting(80, 16, 9, max(BUDGETS), 0.001), repeats=1)
+    # More images than fit the batch: otherwise refilling it has nothing to do.
+    ablated = replace(setting(80, 24, 9, 10, 0.001), batch=16)
+    tuned = implementations.tuned_row(10, "auto")
+    found = [
+        _floor(replace(large, repeats=1), out),
+        _compare(large, every(10), out),
+        _compare(small, every(10), out),
+        _compare(rgb, pick(every(10), RGB_ROWS), out),
+        _quality(curve, (*pick(every(10), QUALITY_ROWS), tuned), out),
+        _ablation(ablated, implementations.ablation_rows(10, "auto"), out),
+        _memory(replace(small, size=80, batch=32, images=32), out),
+    ]
+    return [*found, _throughput(setting(224, 256, 9, 10, 0.001), out)] if cuda else found
+
+
+def run(device: str, threads: int, out: Path) -> None:
+    """Run all parts, telling in advance how long they take."""
+    planned = plan(device, threads, out)
+    forward = seconds_a_forward(device, threads)
+    expected = [part.work * forward(part.setting.size) + START * part.workers for part in planned]
+    _say(f"About {sum(expected) / 60:.0f} minutes on {device}, {threads} threads:")
+    for part, seconds in zip(planned, expected, strict=True):
+        _say(f"  {part.name}: {seconds / 60:.1f} min")
+    for size in sorted({part.setting.size for part in planned}):
+        trained(size)  # before the first clock starts; kept for the next time
+    for part, seconds in zip(planned, expected, strict=True):
+        _say(f"{part.name}, about {seconds / 60:.1f} min")
+        started = time.perf_counter()
+        part.run()
+        _say(f"{part.name}: took {(time.perf_counter() - started) / 60:.1f} min")
+        readme.write(out)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def seconds_a_forward(device: str, threads: int) -> Callable[[int], float]:
+    """Seconds of one image's forward by its size, from a short measurement at 96 px."""
+    torch.set_num_threads(threads)
+    network = OCTClassifier().eval().to(device, memory_format=torch.channels_last)
+    x = torch.rand(8, 1, 96, 96, device=device)
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        with torch.no_grad():
+            network(x).sum().item()
+        times.append((time.perf_counter() - started) / len(x))
+    return lambda size: min(times) * (size / 96) ** 2
+
+
+def _forwards(setting: Setting, rows: tuple[Implementation, ...]) -> float:
+    return setting.work * setting.repeats * sum(row.cost for row in rows)
+
+
+def _compare(setting: Setting, rows: tuple[Implementation, ...], out: Path) -> Part:
+    return Part(
+        f"compare, {setting.size} px, {setting.channels}",
+        setting,
+        lambda: parts.compare(setting, trained(setting.size), rows, out),
+        _forwards(setting, rows),
+        setting.repeats * len(rows),
+    )
+
+
+def _ablation(setting: Setting, rows: tuple[Implementation, ...], out: Path) -> Part:
+    return replace(
+        _compare(setting, rows, out),
+        name="ablation",
+        run=lambda: parts.ablation(setting, trained(setting.size), rows, out),
+    )
+
+
+def _quality(setting: Setting, rows: tuple[Implementation, ...], out: Path) -> Part:
+    each = setting.images * setting.parameters.binary_search_steps
+    budgets = {row.name: [b for b in BUDGETS if b <= LIMITS.get(row.name, b)] for row in rows}
+    return Part(
+        "quality",
+        setting,
+        lambda: parts.quality(setting, trained(setting.size), rows, BUDGETS, LIMITS, out),
+        each * sum(row.cost * sum(budgets[row.name]) for row in rows),
+        sum(map(len, budgets.values())),
+    )
+
+
+def _floor(setting: Setting, out: Path) -> Part:
+    peers = pick(PEER_ROWS, ["foolbox"])
+    iterations = parts.FLOOR_PARAMETERS.binary_search_steps * parts.FLOOR_PARAMETERS.max_iter
+    return Part(
+        "floor",
+        setting,
+        lambda: parts.floor(setting, trained(setting.size), 3, peers, out),
+        setting.batch * (iterations * (2 * 2.5 + 4.0) + 4 * 2 * 2),
+        4,
+    )
+
+
+def _memory(setting: Setting, out: Path) -> Part:
+    tiny = replace(
+        setting, parameters=Parameters(binary_search_steps=1, max_iter=2, initial_const=1.0)
+    )
+    return Part(
+        "memory",
+        tiny,
+        lambda: parts.memory(tiny, trained(tiny.size), MEMORY_COUNTS, out),
+        sum(MEMORY_COUNTS) * (2 * 2.5 + 4),
+        len(MEMORY_COUNTS),
+    )
+
+
+def _throughput(setting: Setting, out: Path) -> Part:
+    setting = replace(setting, batch=64)
+    rows = implementations.precision_rows()
+    return replace(
+        _compare(setting, rows, out),
+        name="throughput",
+        run=lambda: parts.throughput(setting, trained(setting.size), out),
+    )

@@ -1,0 +1,266 @@
+"""Records as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import machine, statistics
+from bench.floor import METHOD
+from bench.implementations import OUR_ROWS, OURS
+from bench.statistics import Document
+from octrobust.files import write_text
+
+
+def write(path: Path, document: Document) -> None:
+    """The record's table beside its JSON, `path`."""
+    parts = [f"# {title(document)}", machine.in_words(document["machine"])]
+    parts += [_setting(document)] if "setting" in document else []
+    parts += TABLES[document["kind"]](document)
+    write_text(path.with_suffix(".md"), "\n\n".join(parts) + "\n")
+
+
+def title(document: Document) -> str:
+    kinds = {
+        "compare": "Elastic-Net attacks side by side",
+        "quality": "Time to quality",
+        "ablation": "What each speed-up and each shortcut gives",
+        "floor": "Share of the arithmetic floor",
+        "memory": "Peak memory by number of images",
+        "throughput": "Images per second on the GPU",
+    }
+    setting = document.get("setting")
+    where = f": {setting['size']} px, {setting['channels']}" if setting else ""
+    return kinds[document["kind"]] + where
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> str:
+    """A Markdown table; columns of `numbers`, all but the first, stand to the right."""
+    rule = "---:" if numbers else "---"
+    lines = [head, ["---", *[rule] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`digits` significant ones; a dash for nothing, a word for infinity."""
+    if value is None:
+        return "–"
+    if math.isinf(value):
+        return "none"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{min(decimals, 6)}f}"
+
+
+def spread(values: list[float]) -> str:
+    """The smallest and the largest of the turns."""
+    if not values:
+        return "–"
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _setting(document: Document) -> str:
+    setting = document["setting"]
+    attack = setting["parameters"]
+    budget = (
+        "" if document["kind"] == "quality" else f" x {attack['max_iter']} iterations"
+    )  # there the iterations are the axis
+    count = "" if document["kind"] == "memory" else f"{setting['images']} "  # there the axis too
+    return (
+        f"{count}images of {setting['size']} px ({setting['channels']}), all right "
+        f"when clean, batch {setting['batch']}, on {setting['device']}; "
+        f"{attack['binary_search_steps']} search steps{budget}, "
+        f"learning rate {attack['learning_rate']:g}, beta {attack['beta']:g}, initial constant "
+        f"{attack['initial_const']:g}, untargeted, rule EN; turns: {setting['repeats']}. "
+        f"Network: {document['network']}."
+    )
+
+
+def _errors(document: Document) -> list[str]:
+    """A line for each implementation that failed."""
+    failed = {run["name"]: run["error"] for run in document["runs"] if "error" in run}
+    return [f"**{name}** failed: {error}" for name, error in failed.items()]
+
+
+def _compare(document: Document) -> list[str]:
+    return [
+        _speeds(document),
+        "Times ours: that row's seconds over ours in the same turn, smallest to largest turn.",
+        _results(document),
+        "Success is judged on the original network in fp32; distances are over successes only, "
+        "in [0, 1] image units, all turns together; EN is squared L2 + beta x L1.",
+        *_errors(document),
+    ]
+
+
+def _speeds(document: Document) -> str:
+    ours = [name for name in OUR_ROWS if statistics.of(document, name)]
+    rows = []
+    for name in statistics.names(document):
+        runs = statistics.of(document, name)
+        if not runs:
+            continue
+        s = statistics.summary(runs)
+        kinds = ("seconds", "images_per_second", "forwards", "backwards")
+        rows.append([name, *(number(s[kind]) for kind in kinds)])
+        rows[-1].append("yes" if runs[0]["parameter_gradients"] else "no")
+        cuda = f" + {number(s['cuda_mib'])} CUDA" if s["cuda_mib"] is not None else ""
+        rows[-1].append(number(s["rss_mib"]) + cuda)
+        rows[-1] += [spread(statistics.ratios(document, name, mine)) for mine in ours]
+    head = ["implementation", "seconds, median", "images/s", "forwards an image"]
+    head += ["backwards an image", "parameter gradients", "peak memory above start, MiB"]
+    return table([*head, *(f"times `{mine}`" for mine in ours)], rows)
+
+
+def _results(document: Document) -> str:
+    columns = [f"{d}_{kind}" for d in statistics.DISTANCES for kind in ("mean", "median")]
+    rows = []
+    for name in statistics.names(document):
+        runs = statistics.of(document, name)
+        if runs:
+            s = statistics.summary(runs)
+            values = [s[column] for column in (*columns, "elastic_net_geometric")]
+            rows.append([name, f"{s['success']:.1%}", *map(number, values)])
+    distances = ["mean L1", "median L1", "mean L2", "median L2", "mean EN", "median EN"]
+    return table(["implementation", "success", *distances, "geometric mean EN"], rows)
+
+
+def _quality(document: Document) -> list[str]:
+    rows = []
+    for name in statistics.names(document):
+        runs = statistics.of(document, name)
+        for budget in sorted({run["max_iter"] for run in runs}):
+            here = [run for run in runs if run["max_iter"] == budget]
+            rows.append([name, str(budget), number(statistics.seconds(here))])
+            rows[-1].append(f"{statistics.success(here):.1%}")
+            rows[-1].append(number(statistics.median_of_all(here)))
+    head = ["implementation", "iterations a step", "seconds, median", "success"]
+    return [
+        "The median is over all images attacked, a failure counting as infinitely far.",
+        *_to_quality(document),
+        f"![Median elastic-net distance over time]({document['plot']})",
+        table([*head, "median EN of all"], rows),
+        *_errors(document),
+    ]
+
+
+def _to_quality(document: Document) -> list[str]:
+    ran = statistics.names(document)
+    best = statistics.best_end(document, [name for name in ran if name not in OUR_ROWS])
+    if best is None:
+        return []
+    peer, target = best
+    theirs = statistics.time_to(statistics.curve(document, peer), target)
+    lines = [
+        f"The best peer, {peer}, ends at {number(target)}, which it reaches in {number(theirs)} s."
+    ]
+    for mine in OUR_ROWS:
+        when = statistics.time_to(statistics.curve(document, mine), target)
+        if when is not None and theirs is not None:
+            lines.append(
+                f"`{mine}` is there in {number(when)} s: {number(theirs / when)} x faster."
+            )
+        elif mine in ran:
+            lines.append(f"`{mine}` does not get there within its budgets.")
+    return [" ".join(lines) + " (First budget that is as good; nothing interpolated.)"]
+
+
+def _ablation(document: Document) -> list[str]:
+    rows = []
+    for name in statistics.names(document):
+        runs = statistics.of(document, name)
+        if not runs:
+            continue
+        s = statistics.summary(runs)
+        rows.append(
+            [name, number(s["seconds"]), spread(statistics.ratios(document, name, OURS))]
+            + [f"{s['success']:.1%}", number(statistics.median_of_all(runs))]
+            + [number(s[f"elastic_net_{kind}"]) for kind in ("median", "mean", "geometric")]
+            + [number(runs[0][kind]) for kind in ("gradients", "screens", "verdicts")]
+        )
+    head = ["variant", "seconds, median", f"times `{OURS}`", "success", "median EN of all"]
+    head += ["median EN", "mean EN", "geometric mean EN"]
+    head += ["gradients an image", "screens an image", "verdicts an image"]
+    return [
+        f"`{OURS}` has every result-keeping speed-up on and every shortcut off. A ratio above 1 "
+        "of a variant without a speed-up is what that speed-up gives; one below 1 of a variant "
+        "with a shortcut is what the shortcut saves.",
+        table(head, rows),
+        *_errors(document),
+    ]
+
+
+def _floor(document: Document) -> list[str]:
+    found = document.get("floor", {})
+    if "rates" not in found:
+        return [f"The floor was not measured: {found.get('error', 'the run was cut short')}"]
+    rates, measured = [], []
+    for name, rate in found["rates"].items():
+        times = rate["forward_ms"], rate["backward_ms"], rate["gflops"]
+        rates.append([name, *map(number, times), number(1e3 * floor_seconds(document, name))])
+    for run in statistics.good(document):
+        time = number(1e3 * run["seconds_an_iteration"])
+        measured.append([run["name"], run["precision"], time, f"{share(document, run):.0%}"])
+    head = ["convolutions in", "forward, ms an image", "input gradient, ms an image"]
+    return [
+        METHOD.format(best_of=document["best_of"]),
+        f"Forward and input gradient of one image: {number(found['gflop'], 4)} GFLOP, "
+        f"{found['convolutions']} convolutions.",
+        table([*head, "GFLOP/s sustained", "floor of an iteration, ms an image"], rates),
+        table(["attack", "floor of", "ms an iteration and image", "share of the floor"], measured),
+        *_errors(document),
+    ]
+
+
+def floor_seconds(document: Document, precision: str) -> float:
+    """Of one iteration of one image."""
+    found = document["floor"]
+    return float(found["gflop"] / found["rates"][precision]["gflops"])
+
+
+def share(document: Document, run: dict[str, Any]) -> float:
+    """How much of its time the convolutions alone would need."""
+    return floor_seconds(document, run["precision"]) / float(run["seconds_an_iteration"])
+
+
+def _memory(document: Document) -> list[str]:
+    rows = []
+    for run in statistics.good(document):
+        measured = run["rss_mib"], run.get("cuda_mib"), run["seconds"]
+        rows.append([f"{run['images']} images", *map(number, measured)])
+    head = ["through `octrobust.attack.shards.craft`", "peak memory above start, MiB"]
+    return [table([*head, "CUDA, MiB", "seconds"], rows), *_errors(document)]
+
+
+def _throughput(document: Document) -> list[str]:
+    rows = []
+    for name in statistics.names(document):
+        runs = statistics.of(document, name)
+        if runs:
+            s = statistics.summary(runs)
+            hours = projected_hours(document, name)
+            rows.append([name, number(s["images_per_second"]), f"{s['success']:.1%}"])
+            rows[-1] += [number(s["elastic_net_median"]), number(s["cuda_mib"]), number(hours)]
+    head = ["precision", "images/s", "success", "median EN", "CUDA, MiB"]
+    return [table([*head, "15,000 images, hours"], rows), *_errors(document)]
+
+
+def projected_hours(document: Document, name: str) -> float:
+    """Of the paper's set: 15,000 images at 9 x 100, from this run's own budget."""
+    setting = document["setting"]
+    attack = setting["parameters"]
+    budget = setting["images"] * attack["binary_search_steps"] * attack["max_iter"]
+    seconds = statistics.seconds(statistics.of(document, name))
+    return 15_000 * 9 * 100 * seconds / budget / 3600
+
+
+TABLES = {
+    "compare": _compare,
+    "quality": _quality,
+    "ablation": _ablation,
+    "floor": _floor,
+    "memory": _memory,
+    "throughput": _throughput,
+}
