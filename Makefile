@@ -39,7 +39,7 @@ test: setup ## run the tests
 
 PEERS := .octrobust/scratch/benchmarks/peers
 
-bench: setup $(PEERS)/.installed ## our attack beside every public one, some 40 minutes
+bench: setup $(PEERS)/.installed ## our attack beside every public one, about an hour
 	python benchmarks/ead.py suite
 
 # Beside .venv, not in it: see benchmarks/requirements.txt.

@@ -177,7 +177,7 @@ def memory(
 
 @app.command("suite")
 def run_suite(device: Device = "auto", threads: Threads = 0, out: Out = RESULTS) -> None:
-    """Everything, as `make bench` runs it: about 40 minutes on two cores."""
+    """Everything, as `make bench` runs it: about an hour on two cores."""
     suite.run(_device(device), _threads(threads), out)
 
 
