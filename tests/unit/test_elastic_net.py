@@ -98,16 +98,26 @@ def test_a_sample_does_not_depend_on_its_batch(
 @pytest.mark.parametrize(
     "off", ["reuse_first_gradient", "defer_verdicts", "refill", "fold"], ids=str
 )
-def test_a_speed_up_does_not_change_the_result(small_network: Trained, off: str) -> None:
+@pytest.mark.parametrize("rate", [0.05, 2.0])
+def test_a_speed_up_does_not_change_the_result(
+    small_network: Trained, off: str, rate: float
+) -> None:
+    """At the larger step size the first iterate of a search step may be the best one."""
     model, x, y = small_network
-    settings = {**QUICK, "initial_const": 0.001, "binary_search_steps": 6}
+    settings = {
+        **QUICK,
+        "learning_rate": rate,
+        "initial_const": 0.001,
+        "binary_search_steps": 6,
+        "max_iter": 20 if rate < 1 else 3,
+    }
     fast = ElasticNet(model, **settings)
     plain = ElasticNet(model, **settings, speed=Speed(**{off: False}))
     expected = plain.run(x, y)
-    assert expected.success.all()
+    assert expected.success.all() if rate < 1 else expected.success.any()
     assert_same(fast.run(x, y), expected, but="iterations")
     if off == "reuse_first_gradient":  # steps that never leave the image fail without running
-        assert (expected.iterations == 6 * 20).all()
+        assert (expected.iterations == 6 * settings["max_iter"]).all()
         assert fast.spent.gradients < 0.8 * plain.spent.gradients
     if off == "defer_verdicts":  # what is pending counts as unknown: a few more questions
         assert fast.spent.verdicts < 2 * plain.spent.verdicts
@@ -336,11 +346,9 @@ def test_batch_and_neighbours_do_not_matter_on_the_real_network_either(
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_success_is_one_of_the_original_network(inception: Trained, precision: str) -> None:
     """Whatever copy and precision found it."""
-    model, x, y = inception
-    attack = ElasticNet(
-        model, **{**QUICK, "binary_search_steps": 2}, speed=Speed(precision=precision)
-    )
-    result = attack.run(x, y)
+    model, x, y = (part[:16] if isinstance(part, Tensor) else part for part in inception)
+    settings = {**QUICK, "binary_search_steps": 2, "max_iter": 6, "initial_const": 1.0}
+    result = ElasticNet(model, **settings, speed=Speed(precision=precision)).run(x, y)
     assert result.success.float().mean() > 0.5
     after = predict(model, result.x_adv)
     assert (after != y.numpy())[result.success.numpy()].all()
@@ -348,8 +356,8 @@ def test_a_success_is_one_of_the_original_network(inception: Trained, precision:
 
 def test_the_folded_search_finds_what_the_plain_one_finds(inception: Trained) -> None:
     """Rounding alone differs, which a short search at a small step hardly blows up."""
-    model, x, y = inception
-    settings = {**QUICK, "learning_rate": 0.01, "binary_search_steps": 3, "max_iter": 10}
+    model, x, y = (part[:16] if isinstance(part, Tensor) else part for part in inception)
+    settings = {**QUICK, "learning_rate": 0.01, "binary_search_steps": 2, "max_iter": 8}
     folded = ElasticNet(model, **settings).run(x, y)
     plain = ElasticNet(model, **settings, speed=Speed(fold=False)).run(x, y)
     assert plain.success.any()

@@ -4,8 +4,8 @@ Chen, Sharma, Zhang, Yi, Hsieh: *EAD: Elastic-Net Attacks to Deep Neural Network
 Adversarial Examples*, AAAI 2018. Equation and algorithm numbers below are that paper's.
 
 Here stands the algorithm. What makes it fast stands beside it: `search_model` (a cheaper view of
-the network), `verdicts` (the original network is asked in whole batches), `in_flight` (the batch
-stays full) and `speed` (what can be switched).
+the network), `screens` (which iterates to ask about), `verdicts` (the original network is asked
+in whole batches), `in_flight` (the batch stays full) and `speed` (what can be switched).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from octrobust.attack import distances
 from octrobust.attack.in_flight import InFlight
+from octrobust.attack.screens import Screen
 from octrobust.attack.search_model import SearchModel, margin
 from octrobust.attack.speed import Shortcuts, Speed, Spent
 from octrobust.attack.verdicts import Verdicts
@@ -187,6 +188,7 @@ class _Search:
         self.attack, self.x, self.y = attack, x, y
         self.shortcuts, self.spent = attack.shortcuts, attack.spent
         self.progress = progress or (lambda _: None)
+        self.from_clean = attack.speed.reuse_first_gradient and not attack.shortcuts.warm_start
         self.model = SearchModel(
             attack.model,
             x.shape[1],
@@ -199,6 +201,9 @@ class _Search:
             lambda images, rows: attack._succeeds(images, y[rows], attack.confidence),
             x,
             defer=attack.speed.defer_verdicts,
+        )
+        self.screen = Screen(
+            self.model, self.verdicts, attack.decision_rule, attack.beta, attack.confidence
         )
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         whole = batch_of(x.device)
@@ -227,13 +232,13 @@ class _Search:
         self._remember_first(at, margins, gradient)
         predicted = self.shortcuts.screen == "predicted"
         if predicted:
-            self._offer_predicted(at, margins, gradient)
+            self.screen.predicted(at, margins, gradient)
         over = self._settled(at, margins)
         if predicted:  # the last iterate has been judged by now, else it is below
             over |= at.k == self.attack.max_iter
         self._step(at, margins, gradient, ~over)
         if not predicted:
-            self._offer_every(at, ~over)
+            self.screen.every(at, ~over)
             over |= at.k == self.attack.max_iter
         self._next_const(at, over | self._stuck(at))
 
@@ -266,23 +271,30 @@ class _Search:
             self.progress(int((attack.max_iter - at.k[over]).sum()))
             at.step = at.step + over
             over = over & (at.step < attack.binary_search_steps)
-            self._restart(at, over)
-            over = over & self._stuck(at)
+            over = self._restart(at, over)
 
-    def _restart(self, at: InFlight, which: Tensor) -> None:
+    def _restart(self, at: InFlight, which: Tensor) -> Tensor:
+        """Back to the clean image for those of `which` (n,) bool. (n,) bool: where the search
+        step is over as soon as begun."""
         start = self.verdicts.x_adv[at.row] if self.shortcuts.warm_start else at.x
         at.current = torch.where(_images(which), start, at.current)
         at.momentum = torch.where(_images(which), start, at.momentum)
         at.k = at.k.masked_fill(which, 0)
         at.lowest = at.lowest.masked_fill(which, torch.inf)
         at.lowest_k = at.lowest_k.masked_fill(which, 0)
-        if self.attack.speed.reuse_first_gradient and not self.shortcuts.warm_start:
-            self._step(at, at.first_margin, at.first_gradient, which)
+        if not self.from_clean:
+            return torch.zeros_like(which)
+        self._step(at, at.first_margin, at.first_gradient, which)
+        over = which & self._stuck(at)
+        if self.shortcuts.screen == "every":
+            self.screen.every(at, which & ~over)
+            over |= which & (at.k == self.attack.max_iter)
+        return over
 
     def _stuck(self, at: InFlight) -> Tensor:
         """Where the first step did not leave the clean image: no later one can, for the gradient
         stays the same and the step size falls."""
-        if not self.attack.speed.reuse_first_gradient or self.shortcuts.warm_start:
+        if not self.from_clean:
             return torch.zeros_like(at.k, dtype=torch.bool)
         return (at.k == 1) & (at.current == at.x).flatten(1).all(1)
 
@@ -298,31 +310,6 @@ class _Search:
             linear = 2 * (self.attack.confidence - margins) / squared
             linear = linear.clamp(self.attack.initial_const, _UNBOUNDED)
             at.const = torch.where(first, linear, at.const)
-
-    def _offer_every(self, at: InFlight, fresh: Tensor) -> None:
-        """Candidates among the new iterates of `fresh` (n,) bool: all that would matter, and that
-        the search's view of the network, if it is not the network itself, takes for successes."""
-        distance = self._distance(at)
-        rows = torch.nonzero(fresh & self.verdicts.matters(at.row, distance)).flatten()
-        if len(rows) and self.model.slack:
-            found = self.model.margin(at.current[rows], at.y[rows])
-            slack = self.model.slack * at.first_margin[rows].abs()
-            rows = rows[found + slack >= self.attack.confidence]
-        self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
-
-    def _offer_predicted(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
-        """Candidates among the last iterates, from the margin and gradient at the momentum point
-        that lies just beyond them."""
-        distance = self._distance(at)
-        change = distances.total(gradient * (at.momentum - at.current))
-        slack = 0.25 * change.abs() + 0.02 * at.first_margin.abs()
-        likely = margins - change + slack >= self.attack.confidence
-        matters = self.verdicts.matters(at.row, distance)
-        rows = torch.nonzero((at.k > 0) & likely & matters).flatten()
-        self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
-
-    def _distance(self, at: InFlight) -> Tensor:
-        return distances.decision(self.attack.decision_rule, at.x, at.current, self.attack.beta)
 
     def _settled(self, at: InFlight, margins: Tensor) -> Tensor:
         """Where the loss at the momentum point has not fallen for `patience` iterations."""
