@@ -338,3 +338,29 @@ def test_numbers_as_text() -> None:
     assert texts == ["4.0 s", "10 s", "1 min 0 s", "72 min 45 s"]
     assert percent(0.5, 2) == f"50.00{NBSP}%"
     assert percent(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, "screen predicted, first const linear, warm start: not the published algorithm"),
+        (
+            {"screen": "every", "patience": 9, "first_const": "given", "warm_start": False},
+            "patience 9: not the published algorithm",
+        ),
+        (
+            {"screen": "every", "patience": None, "first_const": "given", "warm_start": False},
+            "none: the published algorithm",
+        ),
+    ],
+    ids=["demo", "patience", "published"],
+)
+def test_the_page_says_which_shortcuts_the_attack_took(
+    tmp_path: Path, params: config.Params, changes: dict[str, Any], shown: str
+) -> None:
+    shortcuts = params.attack.shortcuts.model_copy(update=changes)
+    attack = params.attack.model_copy(update={"shortcuts": shortcuts})
+    page = run(
+        make_project(tmp_path, [True] * IMAGES), params.model_copy(update={"attack": attack})
+    )
+    assert shown in page

@@ -19,11 +19,16 @@ class _Candidate:
     const: float
 
 
+# So many batches of candidates may wait: the longer they do, the more of them one success settles.
+_BATCHES = 4
+
+
 class Verdicts:
     """Collects candidates, asks the network about a batch of them, keeps the closest successes.
 
-    When it asks depends on what else is in flight; what it keeps does not: a candidate is left
-    out only where a closer success is known already, and where this step's success is, too.
+    An image's candidates are asked about from the closest on, so that one success settles the
+    rest. When it asks depends on what else is in flight; what it keeps does not: a candidate is
+    left out only where a success no farther is known, and where this step's success is, too.
 
     Args:
         succeeds: (n, C, H, W) images and their rows (n,) to (n,) bool.
@@ -41,7 +46,7 @@ class Verdicts:
         self, succeeds: Callable[[Tensor, Tensor], Tensor], x: Tensor, *, defer: bool
     ) -> None:
         self._succeeds = succeeds
-        self._batch = batch_of(x.device) if defer else 1
+        self._patience = _BATCHES * batch_of(x.device) if defer else 1
         self._pending: list[_Candidate] = []
         self.x_adv = x.clone()
         self.distance = torch.full((len(x),), torch.inf, device=x.device)
@@ -59,18 +64,31 @@ class Verdicts:
             _Candidate(row, image.clone(), distance, const)
             for (row, distance, const), image in zip(values, images, strict=True)
         ]
-        while len(self._pending) >= self._batch:
-            self._ask()
+        if len(self._pending) >= self._patience:
+            self._ask_all()
 
     def settle(self, rows: Tensor) -> None:
         """Make sure that nothing of these rows is pending."""
-        if self._pending and not {c.row for c in self._pending}.isdisjoint(rows.tolist()):
-            while self._pending:
-                self._ask()
+        if not {c.row for c in self._pending}.isdisjoint(rows.tolist()):
+            self._ask_all()
 
-    def _ask(self) -> None:
-        size = batch_of(self.x_adv.device)
-        asked, self._pending = self._pending[:size], self._pending[size:]
+    def _ask_all(self) -> None:
+        """In rounds, an image's closest candidate in each."""
+        while self._pending:
+            closest: dict[int, _Candidate] = {}
+            for candidate in self._pending:
+                best = closest.setdefault(candidate.row, candidate)
+                if candidate.distance < best.distance:
+                    closest[candidate.row] = candidate
+            self._ask(list(closest.values()))
+            known, found = self.distance.tolist(), self.found.tolist()
+            self._pending = [
+                c
+                for c in self._pending
+                if c is not closest[c.row] and (c.distance < known[c.row] or not found[c.row])
+            ]
+
+    def _ask(self, asked: list[_Candidate]) -> None:
         rows = torch.tensor([c.row for c in asked], device=self.x_adv.device)
         success = self._succeeds(torch.stack([c.image for c in asked]), rows)
         best = self.distance.tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from octrobust.config import SPLITS, Params
+from octrobust.config import SPLITS, Params, Shortcuts
 from octrobust.report import paper
 from octrobust.report.results import ADAPTIVE, CLEAN, HARDENED, STATIC, Numbers, Results
 from octrobust.report.wording import NBSP, NONE, duration, number, percent
@@ -236,8 +236,10 @@ def attack_settings(results: Results, params: Params) -> Table:
         ("attack", "Elastic-Net (EAD, Chen et al. 2018), untargeted, white-box"),
         ("made on", settings.target),
     ]
-    for key, value in settings.model_dump(exclude={"target", "images_per_class"}).items():
+    apart = {"target", "images_per_class", "shortcuts"}
+    for key, value in settings.model_dump(exclude=apart).items():
         rows.append((key, str(value)))
+    rows.append(("shortcuts", _shortcuts(settings.shortcuts)))
     for split, found in results.attack.items():
         text = (
             f"{_succeeded(found)} succeeded, {percent(found['success_rate_8bit'])} also after "
@@ -254,6 +256,14 @@ def attack_settings(results: Results, params: Params) -> Table:
         "Names as in the paper and in Chen et al. More search steps and iterations find smaller "
         "changes, so an attack with few of them flatters the defence.",
     )
+
+
+def _shortcuts(chosen: Shortcuts) -> str:
+    usual = {"screen": "every", "patience": None, "first_const": "given", "warm_start": False}
+    on = [f"{key} {value}" for key, value in chosen.model_dump().items() if value != usual[key]]
+    if not on:
+        return "none: the published algorithm"
+    return ", ".join(on).replace("_", " ").replace(" True", "") + ": not the published algorithm"
 
 
 def data_table(results: Results) -> Table:
