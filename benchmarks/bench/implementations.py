@@ -45,6 +45,7 @@ class Implementation:
             that take the place of the common ones.
         cost: forward passes that an iteration of one image is worth, roughly; for estimates.
         tf32: whether torch may use TF32 on CUDA, where its default (None) is not meant.
+        channels_last: the network is handed over in that layout, which is not torch's default.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Implementation:
     options: Options = field(default_factory=dict)
     cost: float = 4.0
     tf32: bool | None = None
+    channels_last: bool = False
 
     @property
     def ours(self) -> bool:
@@ -70,6 +72,13 @@ PEER_ROWS = (
     Implementation("torchattacks, early abort", "torchattacks", {"abort_early": True}, cost=1.5),
     Implementation("advertorch", "advertorch", {"abort_early": False}),
     Implementation("advertorch, early abort", "advertorch", {"abort_early": True}, cost=1.5),
+    # What a peer gains where its user knows of the layout.
+    Implementation(
+        "advertorch, channels-last network",
+        "advertorch",
+        {"abort_early": False},
+        channels_last=True,
+    ),
 )
 OURS, OURS_SHORT = "octrobust", "octrobust, shortcuts"
 # Which of the result-changing options the row `octrobust, shortcuts` switches on. Not patience,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from octrobust.config import Model
+from octrobust.model import fold
 from octrobust.model.build import OCTClassifier, build, calibrate_batch_norm, inception_resnet_v1
 from octrobust.model.fold import FoldedInceptionResnet, can_fold
 
@@ -78,10 +79,31 @@ def test_the_plain_network_folds_too_and_others_do_not() -> None:
     assert not can_fold(inception_resnet_v1()(classify=False), 3)
     assert not can_fold(nn.Sequential(plain), 3)
 
+    headed = OCTClassifier()
+    headed.network.logits = nn.Sequential(nn.Dropout(), nn.Linear(512, 2))  # a head of one's own
+    hooked = OCTClassifier()
+    hooked.network.mixed_6a.register_forward_hook(lambda *_: None)
+    for other in (headed, hooked, OCTClassifier().double(), OCTClassifier().bfloat16()):
+        assert not can_fold(other, 1)
+
     class Changed(OCTClassifier):
         """Its forward may be anything."""
 
     assert not can_fold(Changed(), 1)
+
+
+def test_without_onednn_the_plain_operations_give_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folded, x = FoldedInceptionResnet(network("facenet"), 1), images(2, 1)
+    slope = torch.tensor([[1.0, -1.0]]).expand(2, 2)
+    expected, tape = folded.logits_and_tape(x)
+    gradient = folded.input_gradient(slope, tape)
+    monkeypatch.setattr(fold, "_has_one_pass", lambda dtype: False)
+    outputs, tape = folded.logits_and_tape(x)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-4)
+    found = folded.input_gradient(slope, tape)
+    assert (found - gradient).norm() < 0.02 * gradient.norm()
 
 
 def test_the_network_is_left_alone() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from octrobust.attack.elastic_net import ElasticNet as TorchElasticNet
+from octrobust.model.fold import can_fold
 
 
 class _Logits(nn.Module):
@@ -22,13 +23,15 @@ class _Logits(nn.Module):
         super().__init__()
         self.network = estimator.model
         self._estimator = [estimator]  # a list: not a submodule
-        low, high = estimator.clip_values
-        self.low, self.span = float(np.min(low)), float(np.max(high) - np.min(low))
+        low, high = _box(estimator)
+        self.low = torch.from_numpy(low).to(estimator.device)
+        self.span = torch.from_numpy(high - low).to(estimator.device)
 
-    def plain(self) -> nn.Module | None:
-        """The network itself where ART adds nothing to it: the attack may know a faster form."""
-        adds = self._estimator[0].preprocessing_operations or (self.low, self.span) != (0.0, 1.0)
-        return None if adds else self.network
+    def plain(self, channels: int) -> nn.Module | None:
+        """The network itself where the attack knows a faster form of it, and ART adds nothing."""
+        unit = bool((self.low == 0).all() and (self.span == 1).all())
+        adds = self._estimator[0].preprocessing_operations or not unit
+        return None if adds or not can_fold(self.network, channels) else self.network
 
     def forward(self, x: Tensor) -> Tensor:
         z, _ = self._estimator[0]._apply_preprocessing(
@@ -39,13 +42,20 @@ class _Logits(nn.Module):
         return logits
 
 
+def _box(estimator: PyTorchClassifier) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The classifier's clip_values, numbers or arrays; ART's attack takes [0, 1] without them."""
+    low, high = (0.0, 1.0) if estimator.clip_values is None else estimator.clip_values
+    return np.asarray(low, dtype=np.float32), np.asarray(high, dtype=np.float32)
+
+
 class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     """Drop-in for `art.attacks.evasion.ElasticNet` on a `PyTorchClassifier`.
 
     Same constructor and checks; `generate` runs the torch attack. Departs from ART's only where
     ART departs from Chen et al. 2018: inputs are attacked in the box of `clip_values` rather than
     always [0, 1] (learning rate and beta then count in units of the box), `confidence` is
-    honoured, and the L2 term stays in the gradient when the hinge is inactive.
+    honoured and may not be negative, and the L2 term stays in the gradient when the hinge is
+    inactive. `batch_size` changes speed and memory only.
     """
 
     _estimator_requirements = (PyTorchClassifier,)
@@ -60,18 +70,18 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             y: (N, K) one-hot or (N,) indices; the true classes, or the targets if targeted.
                 None: the classes predicted.
         """
-        if self.estimator.clip_values is None:
-            raise ValueError("the classifier needs clip_values: the attack works in a box")
         if y is None:
             if self.targeted:
                 raise ValueError("Target labels `y` need to be provided for a targeted attack.")
             y = get_labels_np_array(self.estimator.predict(x, batch_size=self.batch_size))
-        if not self.binary_search_steps or not self.max_iter:  # ART allows it
-            return np.array(x, dtype=np.float32, copy=True)
+        x_adv = np.array(x, dtype=np.float32, copy=True)
+        moves = (self.binary_search_steps, self.max_iter, self.learning_rate, self.initial_const)
+        if not len(x) or not all(moves):  # ART allows 0: nothing moves
+            return x_adv
         y = check_and_transform_label_format(y, nb_classes=self.estimator.nb_classes)
         model = _Logits(self.estimator)
         attack = TorchElasticNet(
-            model.plain() or model,
+            model.plain(x.shape[1]) or model,
             learning_rate=self.learning_rate,
             binary_search_steps=self.binary_search_steps,
             max_iter=self.max_iter,
@@ -82,12 +92,16 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             targeted=self.targeted,
             batch_size=self.batch_size,
         )
-        scaled = ((x - model.low) / model.span).astype(np.float32)
+        low, high = _box(self.estimator)
+        scaled = ((x - low) / (high - low)).astype(np.float32).clip(0.0, 1.0)
         device = self.estimator.device
         images = torch.from_numpy(scaled).to(device)
         labels = torch.from_numpy(np.argmax(y, axis=1).astype(np.int64)).to(device)
-        found = attack.run(images.clamp(0.0, 1.0), labels)
-        changed = (found.success & ~found.already).cpu().numpy()
-        x_adv = np.array(x, dtype=np.float32, copy=True)
-        x_adv[changed] = found.x_adv.cpu().numpy()[changed] * model.span + model.low
-        return x_adv
+        found = attack.run(images, labels).x_adv.cpu().numpy()
+        moved = found != scaled  # the others keep their value to the last bit
+        return np.where(moved, np.clip(found * (high - low) + low, low, high), x_adv)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.confidence < 0:
+            raise ValueError("The confidence must not be negative.")

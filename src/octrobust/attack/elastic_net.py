@@ -5,7 +5,8 @@ Adversarial Examples*, AAAI 2018. Equation and algorithm numbers below are that 
 
 Here stands the algorithm. What makes it fast stands beside it: `search_model` (a cheaper view of
 the network), `screens` (which iterates to ask about), `verdicts` (the original network is asked
-in whole batches), `in_flight` (the batch stays full) and `speed` (what can be switched).
+in whole batches), `in_flight` (the batch stays full), `shortcuts` and `speed` (what can be
+switched).
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 
 from octrobust.attack import distances
 from octrobust.attack.in_flight import InFlight
-from octrobust.attack.screens import Screen
+from octrobust.attack.screens import EveryIterate, LikelyIterates, Screen
 from octrobust.attack.search_model import SearchModel, margin
+from octrobust.attack.shortcuts import linear_const, settled
 from octrobust.attack.speed import Shortcuts, Speed, Spent
 from octrobust.attack.verdicts import Verdicts
 from octrobust.model.predict import batch_of, float32, logits
 
 DECISION_RULES = ("EN", "L1", "L2")
-# Above this, the upper end of a sample's bracket on c counts as unknown (the original's 1e10).
+# c never grows beyond this (the original's 1e10).
 _UNBOUNDED = 1e10
 Progress = Callable[[int], None]
 
@@ -37,8 +39,8 @@ class ElasticNetResult:
 
     Attributes:
         x_adv: (N, C, H, W) float32 in [0, 1]; the clean image where there is no success.
-        success: (N,) bool, verified on `x_adv` by the original network in float32; never true
-            where `already` is.
+        success: (N,) bool, found by the attack, and verified on `x_adv` by the original network
+            in float32; false where the clean image has the confidence wanted already.
         already: (N,) bool, was wrong (targeted: already at the target) before any change.
         l0, l1, l2, linf: (N,) float32 distances of `x_adv` from x; 0 where there is no success.
         elastic_net: (N,) float32, squared l2 + beta * l1.
@@ -143,7 +145,7 @@ class ElasticNet:
             x: (N, C, H, W) float32 in [0, 1].
             y: (N,) int64, the true classes (targeted: the classes wanted).
             progress: called with the number of image iterations just made or skipped;
-                N * binary_search_steps * max_iter in all, those already misclassified apart.
+                binary_search_steps * max_iter in all for every image that is attacked.
 
         Returns:
             Everything found, on x's device, in x's order.
@@ -153,16 +155,21 @@ class ElasticNet:
         """
         _check_images(x, y)
         home = x.device
-        device = next(self.model.parameters(), x).device
-        x, y = x.to(device).contiguous(), y.to(device)
         self.spent = Spent()
         if not len(x):
             return _empty(x)
-        with evaluating(self.model):
-            already = self._succeeds(x, y, confidence=0.0)
+        # Whatever mode the caller is in: no graph over the run, and gradients where it asks.
+        with evaluating(self.model), torch.inference_mode(False), torch.no_grad():
+            device = next(self.model.parameters(), x).device
+            x, y = x.detach().to(device, copy=True).contiguous(), y.to(device, copy=True)
+            margins = self._margins(x, y)
+            already = margins > 0
             search = _Search(self, x, y, progress)
-            search.run(torch.nonzero(~already).flatten())
-        found = search.verdicts
+            search.run(torch.nonzero(~self._is_success(margins)).flatten())
+            return self._result(search, already, home)
+
+    def _result(self, search: _Search, already: Tensor, home: torch.device) -> ElasticNetResult:
+        found, x = search.verdicts, search.x
         values = (
             found.x_adv,
             torch.isfinite(found.distance),
@@ -173,12 +180,14 @@ class ElasticNet:
         )
         return ElasticNetResult(*(value.to(home) for value in values))
 
-    def _succeeds(self, x: Tensor, y: Tensor, confidence: float) -> Tensor:
-        """Which of x the network takes for something other than y (targeted: for y). (N,) bool."""
+    def _margins(self, x: Tensor, y: Tensor) -> Tensor:
+        """Margins (N,) of the original network in float32."""
         self.spent.verdicts += len(x)
-        with torch.no_grad(), float32():
-            found = margin(logits(self.model, x), y, self.targeted)
-        return (found > 0) & (found >= confidence)
+        with float32():
+            return margin(logits(self.model, x).float(), y, self.targeted)
+
+    def _is_success(self, margins: Tensor) -> Tensor:
+        return (margins > 0) & (margins >= self.confidence)
 
 
 class _Search:
@@ -186,9 +195,7 @@ class _Search:
 
     def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
         self.attack, self.x, self.y = attack, x, y
-        self.shortcuts, self.spent = attack.shortcuts, attack.spent
-        self.progress = progress or (lambda _: None)
-        self.from_clean = attack.speed.reuse_first_gradient and not attack.shortcuts.warm_start
+        self.shortcuts, self.progress = attack.shortcuts, progress
         self.model = SearchModel(
             attack.model,
             x.shape[1],
@@ -197,13 +204,16 @@ class _Search:
             speed=attack.speed,
             spent=attack.spent,
         )
+        self.first_margins = torch.zeros(len(x), device=x.device)
         self.verdicts = Verdicts(
-            lambda images, rows: attack._succeeds(images, y[rows], attack.confidence),
+            lambda images, rows: attack._is_success(attack._margins(images, y[rows])),
+            self._may_succeed if self.model.slack else None,
             x,
             defer=attack.speed.defer_verdicts,
         )
-        self.screen = Screen(
-            self.model, self.verdicts, attack.decision_rule, attack.beta, attack.confidence
+        judged = EveryIterate if self.shortcuts.screen == "every" else LikelyIterates
+        self.screen: Screen = judged(
+            self.verdicts, attack.decision_rule, attack.beta, attack.confidence, attack.max_iter
         )
         self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         whole = batch_of(x.device)
@@ -226,21 +236,19 @@ class _Search:
             self._iterate(flight)
             flight = flight.only(flight.step < self.attack.binary_search_steps)
 
+    def _may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Where the search's view of the network does not rule a success out: (n,) bool."""
+        slack = self.model.slack * self.first_margins[rows].abs()
+        return self.model.margin(images, self.y[rows]) + slack >= self.attack.confidence
+
     def _iterate(self, at: InFlight) -> None:
-        """Lines 3 to 7 of Algorithm 1, once, for every image in flight."""
+        """An iteration of Algorithm 1 for every image in flight, each at its own k and c."""
         margins, gradient = self.model.margin_and_gradient(at.momentum, at.y)
         self._remember_first(at, margins, gradient)
-        predicted = self.shortcuts.screen == "predicted"
-        if predicted:
-            self.screen.predicted(at, margins, gradient)
-        over = self._settled(at, margins)
-        if predicted:  # the last iterate has been judged by now, else it is below
-            over |= at.k == self.attack.max_iter
+        over = self.screen.before_step(at, margins, gradient) | self._settled(at, margins)
         self._step(at, margins, gradient, ~over)
-        if not predicted:
-            self.screen.every(at, ~over)
-            over |= at.k == self.attack.max_iter
-        self._next_const(at, over | self._stuck(at))
+        over |= self.screen.after_step(at, ~over) | self._stuck(at)
+        self._next_const(at, over)
 
     def _step(self, at: InFlight, margins: Tensor, gradient: Tensor, which: Tensor) -> None:
         """A FISTA step for the images of `which` (n,) bool, from the momentum point."""
@@ -253,10 +261,11 @@ class _Search:
         at.current = torch.where(_images(which), following, at.current)
         at.k = at.k + which
         self.iterations[at.row] += which
-        self.progress(int(which.sum()))
+        if self.progress:
+            self.progress(int(which.sum()))
 
     def _next_const(self, at: InFlight, over: Tensor) -> None:
-        """Line 8: bisect c where the search step is over, and begin the next one there."""
+        """Raise or bisect c where the search step is over, and begin the next one there."""
         attack = self.attack
         while over.any():
             self.verdicts.settle(at.row[over])
@@ -268,35 +277,35 @@ class _Search:
             const = torch.where(bracketed, (at.lower + at.upper) / 2, tenfold)
             at.const = torch.where(over, const, at.const)
             self.verdicts.found[at.row[over]] = False
-            self.progress(int((attack.max_iter - at.k[over]).sum()))
+            if self.progress:
+                self.progress(int((attack.max_iter - at.k[over]).sum()))
             at.step = at.step + over
             over = over & (at.step < attack.binary_search_steps)
             over = self._restart(at, over)
 
     def _restart(self, at: InFlight, which: Tensor) -> Tensor:
-        """Back to the clean image for those of `which` (n,) bool. (n,) bool: where the search
-        step is over as soon as begun."""
-        start = self.verdicts.x_adv[at.row] if self.shortcuts.warm_start else at.x
+        """Back to the start for those of `which` (n,) bool. (n,) bool: where the search step is
+        over as soon as begun."""
+        warm = torch.isfinite(self.verdicts.distance[at.row]) & self.shortcuts.warm_start
+        at.warm = torch.where(which, warm, at.warm)
+        start = torch.where(_images(warm), self.verdicts.x_adv[at.row], at.x)
         at.current = torch.where(_images(which), start, at.current)
         at.momentum = torch.where(_images(which), start, at.momentum)
         at.k = at.k.masked_fill(which, 0)
         at.lowest = at.lowest.masked_fill(which, torch.inf)
         at.lowest_k = at.lowest_k.masked_fill(which, 0)
-        if not self.from_clean:
-            return torch.zeros_like(which)
-        self._step(at, at.first_margin, at.first_gradient, which)
-        over = which & self._stuck(at)
-        if self.shortcuts.screen == "every":
-            self.screen.every(at, which & ~over)
-            over |= which & (at.k == self.attack.max_iter)
-        return over
+        known = which & ~warm & self.attack.speed.reuse_first_gradient
+        at.lowest = torch.where(known, self._loss(at, at.first_margin), at.lowest)
+        self._step(at, at.first_margin, at.first_gradient, known)
+        stuck = known & self._stuck(at)
+        return stuck | self.screen.after_step(at, known & ~stuck)
 
     def _stuck(self, at: InFlight) -> Tensor:
         """Where the first step did not leave the clean image: no later one can, for the gradient
         stays the same and the step size falls."""
-        if not self.from_clean:
+        if not self.attack.speed.reuse_first_gradient:
             return torch.zeros_like(at.k, dtype=torch.bool)
-        return (at.k == 1) & (at.current == at.x).flatten(1).all(1)
+        return (at.k == 1) & ~at.warm & (at.current == at.x).flatten(1).all(1)
 
     def _remember_first(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
         first = (at.step == 0) & (at.k == 0)
@@ -304,24 +313,21 @@ class _Search:
             return
         at.first_margin = torch.where(first, margins, at.first_margin)
         at.first_gradient = torch.where(_images(first), gradient, at.first_gradient)
+        self.first_margins[at.row] = at.first_margin
         if self.shortcuts.first_const == "linear":
-            # min ||d||^2 with margin + <gradient, d> = confidence: 2 d = c gradient
-            squared = distances.total(gradient.square()).clamp(min=1e-12)
-            linear = 2 * (self.attack.confidence - margins) / squared
-            linear = linear.clamp(self.attack.initial_const, _UNBOUNDED)
-            at.const = torch.where(first, linear, at.const)
+            const = linear_const(margins, gradient, self.attack.confidence)
+            const = const.clamp(self.attack.initial_const, _UNBOUNDED)
+            at.const = torch.where(first, const, at.const)
 
     def _settled(self, at: InFlight, margins: Tensor) -> Tensor:
-        """Where the loss at the momentum point has not fallen for `patience` iterations."""
-        patience = self.shortcuts.patience
-        if patience is None:
+        if self.shortcuts.patience is None:
             return torch.zeros_like(at.k, dtype=torch.bool)
+        return settled(at, self._loss(at, margins), self.shortcuts.patience)
+
+    def _loss(self, at: InFlight, margins: Tensor) -> Tensor:
+        """The loss of eq. 7 (n,) at the momentum points, from their margins (n,)."""
         hinge = (self.attack.confidence - margins).clamp(min=0.0)
-        loss = at.const * hinge + distances.elastic_net(at.x, at.momentum, self.attack.beta)
-        falls = loss < 0.9999 * at.lowest  # the original's measure of an early abort
-        at.lowest = torch.where(falls, loss, at.lowest)
-        at.lowest_k = torch.where(falls, at.k, at.lowest_k)
-        return at.k - at.lowest_k >= patience
+        return at.const * hinge + distances.elastic_net(at.x, at.momentum, self.attack.beta)
 
 
 def shrink(z: Tensor, x: Tensor, beta: float) -> Tensor:
@@ -359,7 +365,7 @@ def _check_images(x: Tensor, y: Tensor) -> None:
 
 
 def _empty(x: Tensor) -> ElasticNetResult:
-    none = torch.zeros(0, device=x.device)
+    none = torch.zeros(0, device=x.device)  # of images there are none
     values = {f.name: none for f in fields(ElasticNetResult)}
     values |= {"x_adv": x, "success": none.bool(), "already": none.bool()}
     return ElasticNetResult(**{**values, "iterations": none.long()})

@@ -17,6 +17,7 @@ class InFlight:
         x, y: (n, C, H, W) the clean image; (n,) its class.
         current, momentum: (n, C, H, W) FISTA's last iterate and its momentum point.
         k, step: (n,) int64, iterations made in this search step; search steps finished.
+        warm: (n,) bool, this search step did not start from the clean image.
         const, lower, upper: (n,) c and the bracket around it.
         first_margin, first_gradient: (n,), (n, C, H, W) at the clean image.
         lowest, lowest_k: (n,) the lowest loss of this search step, and its iteration.
@@ -29,6 +30,7 @@ class InFlight:
     momentum: Tensor
     k: Tensor
     step: Tensor
+    warm: Tensor
     const: Tensor
     lower: Tensor
     upper: Tensor
@@ -51,6 +53,7 @@ class InFlight:
             momentum=images,
             k=none,
             step=none,
+            warm=none.bool(),
             const=torch.full_like(zero, const),
             lower=zero,
             upper=torch.full_like(zero, torch.inf),

@@ -1,13 +1,19 @@
-"""Which iterates are worth asking the original network about."""
+"""Which iterates become candidates: two answers to one question.
+
+`before_step` sees the images in flight with the margins and gradients at their momentum points;
+`after_step` sees them with their new iterates. Both offer candidates and say where the search
+step is over: where its last iterate has been judged.
+"""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from octrobust.attack import distances
 from octrobust.attack.in_flight import InFlight
-from octrobust.attack.search_model import SearchModel
 from octrobust.attack.verdicts import Verdicts
 
 # How far a margin predicted to first order may be off, as a fraction of the change predicted and
@@ -16,45 +22,58 @@ from octrobust.attack.verdicts import Verdicts
 _OF_CHANGE, _OF_MARGIN = 0.25, 0.02
 
 
-class Screen:
-    """Offers candidates for verdicts.
+class Screen(Protocol):
+    def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor: ...
+
+    def after_step(self, at: InFlight, stepped: Tensor) -> Tensor: ...
+
+
+class _Offers:
+    """What both share.
 
     Args:
-        model: the network as the search sees it.
         verdicts: where candidates go.
         rule, beta: the decision rule, and its weight of L1.
         confidence: margin wanted.
+        max_iter: iterations of a search step.
     """
 
     def __init__(
-        self, model: SearchModel, verdicts: Verdicts, rule: str, beta: float, confidence: float
+        self, verdicts: Verdicts, rule: str, beta: float, confidence: float, max_iter: int
     ) -> None:
-        self.model, self.verdicts = model, verdicts
-        self.rule, self.beta, self.confidence = rule, beta, confidence
+        self.verdicts, self.rule, self.beta = verdicts, rule, beta
+        self.confidence, self.max_iter = confidence, max_iter
 
-    def every(self, at: InFlight, fresh: Tensor) -> None:
-        """Of the new iterates of `fresh` (n,) bool: all that would matter, and that the search's
-        view of the network, where it is not the network itself, takes for successes."""
-        distance = self._distance(at)
-        rows = torch.nonzero(fresh & self.verdicts.matters(at.row, distance)).flatten()
-        if len(rows) and self.model.slack:
-            margins = self.model.margin(at.current[rows], at.y[rows])
-            slack = self.model.slack * at.first_margin[rows].abs()
-            rows = rows[margins + slack >= self.confidence]
-        self._offer(at, rows, distance)
+    def _offer(self, at: InFlight, which: Tensor) -> None:
+        """The iterates of `which` (n,) bool, where they would matter."""
+        distance = distances.decision(self.rule, at.x, at.current, self.beta)
+        rows = torch.nonzero(which & self.verdicts.matters(at.row, distance)).flatten()
+        if len(rows):
+            self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
 
-    def predicted(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
-        """Of the last iterates: all that would matter, and that the margins (n,) and their
-        gradients (n, C, H, W) at the momentum points just beyond them predict to succeed."""
-        distance = self._distance(at)
+    def _nowhere(self, at: InFlight) -> Tensor:
+        return torch.zeros_like(at.k, dtype=torch.bool)
+
+
+class EveryIterate(_Offers):
+    """All iterates, as they are made."""
+
+    def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
+        return self._nowhere(at)
+
+    def after_step(self, at: InFlight, stepped: Tensor) -> Tensor:
+        self._offer(at, stepped)
+        return stepped & (at.k == self.max_iter)
+
+
+class LikelyIterates(_Offers):
+    """Those that the gradient at the momentum point just beyond them predicts to succeed."""
+
+    def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor:
         change = distances.total(gradient * (at.momentum - at.current))
         slack = _OF_CHANGE * change.abs() + _OF_MARGIN * at.first_margin.abs()
-        likely = margins - change + slack >= self.confidence
-        matters = self.verdicts.matters(at.row, distance)
-        self._offer(at, torch.nonzero((at.k > 0) & likely & matters).flatten(), distance)
+        self._offer(at, (at.k > 0) & (margins - change + slack >= self.confidence))
+        return at.k == self.max_iter
 
-    def _offer(self, at: InFlight, rows: Tensor, distance: Tensor) -> None:
-        self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
-
-    def _distance(self, at: InFlight) -> Tensor:
-        return distances.decision(self.rule, at.x, at.current, self.beta)
+    def after_step(self, at: InFlight, stepped: Tensor) -> Tensor:  # noqa: ARG002
+        return self._nowhere(at)

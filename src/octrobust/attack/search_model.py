@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,18 @@ def margin(outputs: Tensor, y: Tensor, targeted: bool) -> Tensor:
     own = outputs.gather(1, y[:, None]).squeeze(1)
     others = outputs.scatter(1, y[:, None], -torch.inf).amax(1)
     return own - others if targeted else others - own
+
+
+# How far the search's view may be off, as a fraction of a clean image's margin.
+_SLACK = {"fp32": 0.001, "tf32": 0.05, "bf16": 0.05}
+
+
+def resolve_precision(model: nn.Module, channels: int, device: torch.device, speed: Speed) -> str:
+    """The precision that a search really has: fp32, tf32 or bf16."""
+    if speed.precision == "auto":
+        folds = speed.fold and can_fold(model, channels)
+        return "bf16" if folds and use_bf16("auto", device) else "fp32"
+    return "fp32" if speed.precision == "tf32" and device.type != "cuda" else speed.precision
 
 
 class SearchModel:
@@ -50,35 +61,26 @@ class SearchModel:
     ) -> None:
         self.model, self.targeted, self.spent = model, targeted, spent
         folds = speed.fold and can_fold(model, channels)
-        bf16 = speed.precision == "bf16" or (
-            speed.precision == "auto" and folds and use_bf16("auto", device)
+        precision = resolve_precision(model, channels, device, speed)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.folded = FoldedInceptionResnet(model, channels, dtype) if folds else None
+        self.slack = _SLACK[precision] if folds or precision != "fp32" else 0.0
+        self._autocast = torch.autocast(
+            device.type, torch.bfloat16, enabled=precision == "bf16" and not folds
         )
-        self.folded = (
-            FoldedInceptionResnet(model, channels, torch.bfloat16 if bf16 else torch.float32)
-            if folds
-            else None
-        )
-        reduced = bf16 or (speed.precision == "tf32" and device.type == "cuda")
-        self.slack = 0.05 if reduced else 0.001 if folds else 0.0
-        self._precision: Callable[[], AbstractContextManager[object]] = (
-            (lambda: torch.autocast(device.type, torch.bfloat16))
-            if bf16 and not folds
-            else nullcontext
-            if reduced
-            else float32
-        )
+        self._tf32 = precision == "tf32"
 
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) float32 at x (N, C, H, W)."""
         self.spent.screens += len(x)
-        with torch.no_grad(), self._precision():
+        with torch.no_grad(), float32(tf32=self._tf32), self._autocast:
             ask = self.folded.logits if self.folded else self.model
             return margin(logits(ask, x).float(), y, self.targeted)
 
     def margin_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
         self.spent.gradients += len(x)
-        with self._precision():
+        with float32(tf32=self._tf32), self._autocast:
             parts = [self._chunk(part, real, y) for part, real, y in _with_targets(x, y)]
         margins, gradients = zip(*parts, strict=True)
         return torch.cat(margins), torch.cat(gradients)

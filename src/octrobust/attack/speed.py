@@ -48,8 +48,10 @@ class Shortcuts:
         patience: end a search step for an image once its loss has not fallen for so many
             iterations; None: never.
         first_const: ``given``: initial_const. ``linear``: the c at which the hinge, linearised
-            at the clean image, balances the squared distance to its boundary.
-        warm_start: a search step starts from the best example found so far, not the clean image.
+            at the clean image, balances the squared distance to its boundary, box and L1 term
+            left out; initial_const where that is larger.
+        warm_start: a search step starts from the best example found so far, if there is one, not
+            from the clean image.
     """
 
     screen: str = "every"

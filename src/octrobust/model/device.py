@@ -26,9 +26,10 @@ def select_device(compute: Compute) -> torch.device:
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to train in bf16 mixed precision. `auto`: only where the processor gains by it.
+    """Whether to use bf16 where mixed precision will do.
 
-    On a CPU that means AMX tiles: with AVX-512 BF16 alone a step took as long as in fp32.
+    `auto`: only where the processor gains by it. On a CPU that means AMX tiles: with AVX-512
+    BF16 alone it is slower than fp32.
     """
     if precision != "auto":
         return precision == "bf16"

@@ -8,6 +8,7 @@ and computes the input's gradient only, which took 0.73 of autograd's time for t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,10 +24,37 @@ Tape = list[Any]
 
 
 def can_fold(model: nn.Module, channels: int) -> bool:
-    """Whether `FoldedInceptionResnet` can stand for this network, on so many channels."""
+    """Whether `FoldedInceptionResnet` can stand for this network, on so many channels: its parts
+    are those that facenet-pytorch builds, all in float32, and none has a hook."""
+    network, fits = model, channels == 3
     if type(model) is OCTClassifier:
-        return channels in (1, 3)
-    return type(model) is inception_resnet_v1() and bool(model.classify) and channels == 3
+        network, fits = model.network, channels in (1, 3)
+    if not fits or type(network) is not inception_resnet_v1() or not network.classify:
+        return False
+    parts = [model, *network.modules()]
+    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in parts)
+    plain = all(p.dtype == torch.float32 for p in network.parameters())
+    return plain and not hooked and _structure(network) == _expected_structure()
+
+
+def _structure(network: nn.Module) -> list[tuple[str, type]]:
+    return [(name, type(module)) for name, module in network.named_modules()]
+
+
+@functools.cache
+def _expected_structure() -> list[tuple[str, type]]:
+    with torch.device("meta"):
+        return _structure(inception_resnet_v1()(classify=True, num_classes=2))
+
+
+@functools.cache
+def _has_one_pass(dtype: torch.dtype) -> bool:
+    """Whether torch was built with oneDNN's fused convolutions, and they take this type here."""
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
+        return False
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FoldedInceptionResnet:
@@ -99,7 +127,7 @@ class _Convolution:
         self.stride, self.padding, self.relu = stride, padding, relu
 
     def apply(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if x.device.type == "cpu" and torch.backends.mkldnn.enabled:
+        if x.device.type == "cpu" and _has_one_pass(x.dtype):
             return self._one_pass(x, residual)
         out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if residual is not None:

@@ -34,15 +34,24 @@ def chunks(x: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 
 @contextmanager
-def float32() -> Iterator[None]:
-    """Float32 as such: by default torch lets CUDA's convolutions round to TF32 on the way."""
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, products.allow_tf32
-    convolutions.allow_tf32 = products.allow_tf32 = False
+def float32(*, tf32: bool = False) -> Iterator[None]:
+    """Float32 as such, or rounded to TF32 on the way in CUDA's convolutions and products: torch's
+    default is neither everywhere. A surrounding autocast does not reach in."""
+    parts: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    name, value = "allow_tf32", tf32
+    if hasattr(parts[1], "fp32_precision"):  # torch 2.9: the two names must not be mixed
+        parts, name = (parts[0].conv, parts[1]), "fp32_precision"
+        value = "tf32" if tf32 else "ieee"  # type: ignore[assignment]
+    before = [getattr(part, name) for part in parts]
+    plain = [torch.autocast(device, enabled=False) for device in ("cpu", "cuda")]
     try:
-        yield
+        for part in parts:
+            setattr(part, name, value)
+        with plain[0], plain[1]:
+            yield
     finally:
-        convolutions.allow_tf32, products.allow_tf32 = before
+        for part, old in zip(parts, before, strict=True):
+            setattr(part, name, old)
 
 
 def logits(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
