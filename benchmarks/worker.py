@@ -26,6 +26,7 @@ from octrobust.attack.shards import Clean, craft
 from octrobust.errors import UserError
 from octrobust.files import write_json
 from octrobust.model.build import OCTClassifier
+from octrobust.model.predict import predict
 from octrobust.model.store import load_model
 
 Spec = dict[str, Any]

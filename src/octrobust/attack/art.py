@@ -24,8 +24,8 @@ class _Logits(nn.Module):
         self.network = estimator.model
         self._estimator = [estimator]  # a list: not a submodule
         low, high = _box(estimator)
-        self.low = torch.from_numpy(low).to(estimator.device)
-        self.span = torch.from_numpy(high - low).to(estimator.device)
+        self.low = torch.as_tensor(low).to(estimator.device)
+        self.span = torch.as_tensor(high - low).to(estimator.device)
 
     def plain(self, channels: int) -> nn.Module | None:
         """The network itself where the attack knows a faster form of it, and ART adds nothing."""
