@@ -106,7 +106,7 @@ def quality(
     setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
     ours = implementations.our_rows(max(each), precision, cuda=False)
     tuned = implementations.tuned_row(max(each), precision)
-    rows = pick((*PEER_ROWS, *ours, tuned), only or [])
+    rows = pick((*PEER_ROWS, implementations.TUNED_PEER, *ours, tuned), only or [])
     limits = {row.name: slow_up_to for row in PEER_ROWS if row.library == "art"}
     limits |= dict(map(_limit, limit or []))
     parts.quality(setting, _pool(model, arrays, split, size), rows, each, limits, out)

@@ -54,10 +54,12 @@ def _network(spec: Spec, channels_last: bool = False) -> OCTClassifier:
 
 def judge(network: OCTClassifier, x: Tensor, x_adv: Tensor, y: Tensor, beta: float) -> Spec:
     """Per image: success on the original network in fp32, and distances in [0, 1] units, null
-    where there is no success. All images were right when clean."""
+    where there is no success. All images were right when clean. A black image is foolbox's way
+    to return a failure, whatever the network says of it."""
     x_adv = x_adv.detach().to(x.device).float()
     with torch.no_grad():
         wrong = torch.from_numpy(predict(network, x_adv)).to(y.device) != y
+    wrong &= x_adv.flatten(1).any(1)
     success = (wrong & (x_adv.amin((1, 2, 3)) >= 0) & (x_adv.amax((1, 2, 3)) <= 1)).tolist()
     measured = {
         "l1": distances.l1(x, x_adv),
@@ -70,10 +72,15 @@ def judge(network: OCTClassifier, x: Tensor, x_adv: Tensor, y: Tensor, beta: flo
     }
 
 
+def _parameters(spec: Spec) -> implementations.Parameters:
+    own = spec["implementation"]["parameters"]
+    return implementations.Parameters(**spec["parameters"] | own)
+
+
 def _peer(spec: Spec, network: OCTClassifier, x: Tensor, y: Tensor) -> tuple[Spec, Tensor]:
     row = spec["implementation"]
     counted = Counted(network).eval()
-    parameters = implementations.Parameters(**spec["parameters"])
+    parameters = _parameters(spec)
     run = implementations.crafter(
         row["library"], counted, parameters, row["options"], spec["batch"]
     )
@@ -89,7 +96,7 @@ def _peer(spec: Spec, network: OCTClassifier, x: Tensor, y: Tensor) -> tuple[Spe
 
 
 def _ours(spec: Spec, network: OCTClassifier, x: Tensor, y: Tensor) -> tuple[Spec, Tensor]:
-    parameters = implementations.Parameters(**spec["parameters"])
+    parameters = _parameters(spec)
     options = spec["implementation"]["options"]
     attack = implementations.our_attack(network, parameters, options, spec["batch"])
     with peak_memory() as memory:

@@ -25,8 +25,12 @@ from octrobust.model.build import OCTClassifier
 
 START = 8.0  # seconds for a worker to import, load and judge
 BUDGETS = (5, 10, 25, 50)
-LIMITS = {"foolbox": 10}  # slow and never the best: left out at larger budgets
-QUALITY_ROWS = ["foolbox", "advertorch", OURS, OURS_SHORT]
+# Slow, or not the best of those as fast: left out at larger budgets.
+LIMITS = {"ART, batch N": 5, "foolbox": 10, "torchattacks": 10, "torchattacks, early abort": 25}
+QUALITY_ROWS = [
+    *("ART, batch N", "foolbox", "foolbox, early abort", "torchattacks"),
+    *("torchattacks, early abort", "advertorch", "advertorch, early abort", OURS, OURS_SHORT),
+]
 RGB_ROWS = ["foolbox", "advertorch", OURS, OURS_SHORT]
 MEMORY_COUNTS = (64, 256, 1024)
 
@@ -57,18 +61,18 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
     rgb = replace(small, channels="rgb")
     curve = replace(setting(80, 16, 9, max(BUDGETS), 0.001), repeats=1)
     # More images than fit the batch: otherwise refilling it has nothing to do.
-    ablated = replace(setting(80, 24, 9, 10, 0.001), batch=16, repeats=1)
-    tuned = implementations.tuned_row(10, "auto")
+    ablated = replace(setting(80, 24, 9, 10, 0.001), batch=16)
+    tuned = (implementations.TUNED_PEER, implementations.tuned_row(10, "auto"))
     found = [
         _floor(replace(large, repeats=1), out),
         _compare(large, every(10), out),
         _compare(small, every(10), out),
-        _quality(curve, (*pick(every(10), QUALITY_ROWS), tuned), out),
+        _quality(curve, (*pick(every(10), QUALITY_ROWS), *tuned), out),
         _ablation(ablated, implementations.ablation_rows(10, "auto"), out),
         _compare(rgb, pick(every(10), RGB_ROWS), out),
         _memory(replace(small, size=80, batch=32, images=32), out),
     ]
-    return [*found, _throughput(setting(224, 256, 9, 10, 0.001), out)] if cuda else found
+    return [*found, _throughput(setting(224, 192, 9, 10, 0.001), out)] if cuda else found
 
 
 def run(device: str, threads: int, out: Path) -> None:
