@@ -235,6 +235,7 @@ class _Search:
                 )
             self._iterate(flight)
             flight = flight.only(flight.step < self.attack.binary_search_steps)
+        self.verdicts.finish()
 
     def _may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
         """Where the search's view of the network does not rule a success out: (n,) bool."""
@@ -268,7 +269,7 @@ class _Search:
         """Raise or bisect c where the search step is over, and begin the next one there."""
         attack = self.attack
         while over.any():
-            self.verdicts.settle(at.row[over])
+            self.verdicts.settle(at.row[over], best=self.shortcuts.warm_start)
             found = self.verdicts.found[at.row]
             at.upper = torch.where(over & found, torch.minimum(at.upper, at.const), at.upper)
             at.lower = torch.where(over & ~found, torch.maximum(at.lower, at.const), at.lower)
@@ -276,7 +277,7 @@ class _Search:
             tenfold = (at.const * 10).clamp(max=_UNBOUNDED)
             const = torch.where(bracketed, (at.lower + at.upper) / 2, tenfold)
             at.const = torch.where(over, const, at.const)
-            self.verdicts.found[at.row[over]] = False
+            self.verdicts.begin(at.row[over])
             if self.progress:
                 self.progress(int((attack.max_iter - at.k[over]).sum()))
             at.step = at.step + over

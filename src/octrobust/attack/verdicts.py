@@ -19,6 +19,7 @@ Question = Callable[[Tensor, Tensor], Tensor]
 @dataclass(frozen=True)
 class _Candidate:
     row: int
+    step: int
     image: Tensor
     distance: float
     const: float
@@ -29,13 +30,13 @@ class Verdicts:
 
     An image's candidates are asked about from the closest on, so that one success settles the
     rest. When they are depends on what else is in flight; what is kept does not: a candidate is
-    left out only where a success no farther is known, and where this step's success is, too.
+    left out only where a success no farther is known, and its search step's success is, too.
 
     Args:
         succeeds: the original network's answer.
         passes: the search's own view of the network, asked first; None: it has none.
         x: (N, C, H, W) the clean images.
-        defer: wait for batches of candidates, or for `settle`.
+        defer: wait for batches of candidates, or for `settle` and `finish`.
 
     Attributes:
         x_adv: (N, C, H, W) the best examples, the clean image where there is none.
@@ -56,6 +57,7 @@ class Verdicts:
         self.distance = torch.full((len(x),), torch.inf, device=x.device)
         self.const = torch.full_like(self.distance, torch.nan)
         self.found = torch.zeros_like(self.distance, dtype=torch.bool)
+        self._step = [0] * len(x)  # of every image, the search step under way
 
     def matters(self, rows: Tensor, distance: Tensor) -> Tensor:
         """Where a success at this distance would change anything: (n,) bool."""
@@ -65,28 +67,46 @@ class Verdicts:
         """Candidates (n, C, H, W) for the images in `rows`, with their distances and c, (n,)."""
         values = zip(rows.tolist(), distance.tolist(), const.tolist(), strict=True)
         self._pending += [
-            _Candidate(row, image.clone(), distance, const)
+            _Candidate(row, self._step[row], image.clone(), distance, const)
             for (row, distance, const), image in zip(values, images, strict=True)
         ]
-        if len(self._pending) >= self._room:
-            self._ask()
+        while len(self._pending) >= self._room:
+            self._ask({c.row for c in self._pending})
 
-    def settle(self, rows: Tensor) -> None:
-        """Make sure that nothing of these rows is pending."""
-        if not {c.row for c in self._pending}.isdisjoint(rows.tolist()):
-            self._ask()
+    def settle(self, rows: Tensor, best: bool) -> None:
+        """Make sure that `found` is known for these rows, and their best example, if `best`."""
+        urgent = set(rows.tolist())
+        while any(
+            c.row in urgent and (best or self._decides(c)) for c in (*self._pending, *self._passed)
+        ):
+            self._ask(urgent)
 
-    def _ask(self) -> None:
-        """Until nothing is pending. Candidates behind a closer one that has passed stay back."""
+    def begin(self, rows: Tensor) -> None:
+        """A new search step for these rows. What is pending of the old one may still be closer."""
+        self.found[rows] = False
+        for row in rows.tolist():
+            self._step[row] += 1
+
+    def finish(self) -> None:
+        """Make sure that nothing is pending."""
         while self._pending or self._passed:
-            ahead: dict[int, float] = {}
-            for c in self._passed:
-                ahead[c.row] = min(c.distance, ahead.get(c.row, torch.inf))
-            free = [c for c in self._pending if c.distance < ahead.get(c.row, torch.inf)]
-            if free and len(self._passed) < self._batch:
-                self._screen(_closest_first(free)[: self._batch])
-            else:
-                self._confirm(_closest_first(self._passed)[: self._batch])
+            self._ask({c.row for c in (*self._pending, *self._passed)})
+
+    def _decides(self, candidate: _Candidate) -> bool:
+        """Whether its search step may depend on it."""
+        row = candidate.row
+        return candidate.step == self._step[row] and not bool(self.found[row])
+
+    def _ask(self, urgent: set[int]) -> None:
+        """About one batch, of `urgent` rows first. Candidates behind one that has passed wait."""
+        ahead: dict[int, float] = {}
+        for c in self._passed:
+            ahead[c.row] = min(c.distance, ahead.get(c.row, torch.inf))
+        free = [c for c in self._pending if c.distance < ahead.get(c.row, torch.inf)]
+        if len(self._passed) < self._batch and any(c.row in urgent for c in free):
+            self._screen(_closest_first(free, urgent)[: self._batch])
+        else:
+            self._confirm(_closest_first(self._passed, urgent)[: self._batch])
 
     def _screen(self, asked: list[_Candidate]) -> None:
         self._pending = _without(self._pending, asked)
@@ -101,15 +121,15 @@ class Verdicts:
         best = self.distance.tolist()
         for candidate in (c for c, success in zip(asked, answers, strict=True) if success):
             row = candidate.row
-            self.found[row] = True
+            if candidate.step == self._step[row]:
+                self.found[row] = True
             if candidate.distance < best[row]:
                 best[row] = candidate.distance
                 self.x_adv[row] = candidate.image
                 self.distance[row] = candidate.distance
                 self.const[row] = candidate.const
-        found = self.found.tolist()
         self._passed, self._pending = (
-            [c for c in _without(some, asked) if c.distance < best[c.row] or not found[c.row]]
+            [c for c in _without(some, asked) if c.distance < best[c.row] or self._decides(c)]
             for some in (self._passed, self._pending)
         )
 
@@ -118,15 +138,15 @@ class Verdicts:
         return torch.stack([c.image for c in asked]), rows
 
 
-def _closest_first(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Every image's closest, then every image's second closest, and so on."""
+def _closest_first(candidates: list[_Candidate], urgent: set[int]) -> list[_Candidate]:
+    """Every image's closest, then every image's second closest, and so on; urgent rows first."""
     taken: dict[int, int] = {}
-    ranked = []
+    ranked: list[tuple[bool, int, _Candidate]] = []
     for candidate in sorted(candidates, key=lambda c: c.distance):
         rank = taken.get(candidate.row, 0)
         taken[candidate.row] = rank + 1
-        ranked.append((rank, candidate))
-    return [candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0])]
+        ranked.append((candidate.row not in urgent, rank, candidate))
+    return [candidate for *_, candidate in sorted(ranked, key=lambda item: item[:2])]
 
 
 def _without(candidates: list[_Candidate], some: list[_Candidate]) -> list[_Candidate]:
