@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octrobust.attack import ElasticNet, Shortcuts, Speed
+from octrobust.attack.search_model import resolve_precision
 from octrobust.attack.shards import AdversarialSet, Clean, craft, crafting_cost
 from octrobust.config import Attack, Compute, Params
 from octrobust.data.arrays import ImageSet, open_split
@@ -73,7 +74,10 @@ def attack_model(
         key: what identifies the images, for resuming.
     """
     settings = params.attack
-    network = load_model(model, select_device(params.compute))
+    device = select_device(params.compute)
+    network = load_model(model, device)
+    channels = 1 if settings.channels == "grey" else 3
+    speed = Speed(precision=settings.precision)
     weights = sha256_file(model / WEIGHTS)
     made_by = {
         "attack": "EAD",
@@ -81,6 +85,8 @@ def attack_model(
         "crafted_on_sha256": weights,
         "split": images.name,
         **settings.model_dump(exclude={"target", "images_per_class"}),
+        # What `auto` means here: a run resumed on another machine must not mix two.
+        "precision": resolve_precision(network, channels, device, speed),
     }
     unfinished = scratch_for(
         f"attack-{images.name}", ROOMS, key, made_by, rows.tolist(), params.compute.shard_size
