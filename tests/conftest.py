@@ -54,6 +54,16 @@ def blobs(count: int, side: int, seed: int) -> tuple[NDArray[np.float32], NDArra
     return images, targets
 
 
+def learn(network: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> None:
+    """Train on all of x and y at once; leaves the network in eval mode."""
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+    network.eval()
+
+
 @pytest.fixture(scope="session")
 def small_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """A small convolutional network trained to the end on `blobs`, and 24 images it gets right."""
@@ -70,12 +80,7 @@ def small_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
         nn.Flatten(),
         nn.Linear(256, 2),
     )
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
-    network.eval()
+    learn(network, x, y, steps=60)
     held_out, labels = blobs(24, 16, seed=1)
     x, y = torch.from_numpy(held_out), torch.from_numpy(labels)
     with torch.no_grad():

@@ -116,21 +116,23 @@ def _memory_at_batch(where: str, document: Document) -> Iterator[Verdict]:
 
 
 def _to_quality(where: str, document: Document) -> Iterator[Verdict]:
-    ran = statistics.names(document)
-    best = statistics.best_end(document, [name for name in ran if name not in OUR_ROWS])
-    if best is None:
+    race = statistics.race(document, OUR_ROWS)
+    if race is None:
         return
-    peer, target = best
-    theirs = statistics.time_to(statistics.curve(document, peer), target)
     for mine in _ours(document):
-        when = statistics.time_to(statistics.curve(document, mine), target)
-        times = theirs / when if theirs and when else math.nan
+        when = race.ours[mine]
+        times = race.seconds / when if race.seconds and when else math.nan
         measured = f"{number(times)} x" if when else "not within the budgets run"
         what = (
             f"`{mine}`: time to the median that the best peer ends at, "
             f"≥ {TIMES_TO_QUALITY:g} x faster"
         )
-        yield what, where, f"{measured} ({peer}, {number(target)})", _yes(times >= TIMES_TO_QUALITY)
+        yield (
+            what,
+            where,
+            f"{measured} ({race.peer}, {number(race.target)})",
+            _yes(times >= TIMES_TO_QUALITY),
+        )
 
 
 def _floor(where: str, document: Document) -> Iterator[Verdict]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean, geometric_mean, median
 from typing import Any
 
@@ -95,6 +97,28 @@ def curve(document: Document, name: str) -> list[tuple[float, float]]:
 def time_to(points: list[tuple[float, float]], target: float) -> float | None:
     """Seconds of the first budget whose median is no larger; nothing is interpolated."""
     return next((when for when, value in points if value <= target), None)
+
+
+@dataclass(frozen=True)
+class Race:
+    """To the smallest median that a peer ends at: who that is, the median, and its seconds; of
+    each of ours, its own seconds, None where it does not get there."""
+
+    peer: str
+    target: float
+    seconds: float | None
+    ours: dict[str, float | None]
+
+
+def race(document: Document, ours: Sequence[str]) -> Race | None:
+    """Ours that ran against the best peer; None where no peer ends anywhere."""
+    ran = names(document)
+    best = best_end(document, [name for name in ran if name not in ours])
+    if best is None:
+        return None
+    peer, target = best
+    when = {name: time_to(curve(document, name), target) for name in (peer, *ours)}
+    return Race(peer, target, when.pop(peer), {k: v for k, v in when.items() if k in ran})
 
 
 def best_end(document: Document, candidates: list[str]) -> tuple[str, float] | None:

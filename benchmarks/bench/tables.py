@@ -147,22 +147,20 @@ def _quality(document: Document) -> list[str]:
 
 
 def _to_quality(document: Document) -> list[str]:
-    ran = statistics.names(document)
-    best = statistics.best_end(document, [name for name in ran if name not in OUR_ROWS])
-    if best is None:
+    race = statistics.race(document, OUR_ROWS)
+    if race is None:
         return []
-    peer, target = best
-    theirs = statistics.time_to(statistics.curve(document, peer), target)
+    theirs = race.seconds
     lines = [
-        f"The best peer, {peer}, ends at {number(target)}, which it reaches in {number(theirs)} s."
+        f"The best peer, {race.peer}, ends at {number(race.target)}, which it reaches in "
+        f"{number(theirs)} s."
     ]
-    for mine in OUR_ROWS:
-        when = statistics.time_to(statistics.curve(document, mine), target)
+    for mine, when in race.ours.items():
         if when is not None and theirs is not None:
             lines.append(
                 f"`{mine}` is there in {number(when)} s: {number(theirs / when)} x faster."
             )
-        elif mine in ran:
+        else:
             lines.append(f"`{mine}` does not get there within its budgets.")
     return [" ".join(lines) + " (First budget that is as good; nothing interpolated.)"]
 

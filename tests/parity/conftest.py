@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tests.conftest import learn
 from tests.parity.oracles import Trained
 
 
@@ -42,12 +43,7 @@ def three_classes() -> Trained:
         nn.Flatten(),
         nn.Linear(144, 3),
     )
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    for _ in range(80):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
-    network.eval()
+    learn(network, x, y, steps=80)
     x, y = (torch.from_numpy(values) for values in corners(32, seed=1))
     with torch.no_grad():
         assert (network(x).argmax(1) == y).all()

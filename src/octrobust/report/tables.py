@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from octrobust.attack import speed
 from octrobust.config import SPLITS, Params, Shortcuts
 from octrobust.report import paper
 from octrobust.report.results import ADAPTIVE, CLEAN, HARDENED, STATIC, Numbers, Results
@@ -259,8 +260,8 @@ def attack_settings(results: Results, params: Params) -> Table:
 
 
 def _shortcuts(chosen: Shortcuts) -> str:
-    usual = {"screen": "every", "patience": None, "first_const": "given", "warm_start": False}
-    on = [f"{key} {value}" for key, value in chosen.model_dump().items() if value != usual[key]]
+    usual = speed.Shortcuts()
+    on = [f"{k} {value}" for k, value in chosen.model_dump().items() if value != getattr(usual, k)]
     if not on:
         return "none: the published algorithm"
     return ", ".join(on).replace("_", " ").replace(" True", "") + ": not the published algorithm"
