@@ -104,9 +104,8 @@ def quality(
     each = _budgets(budgets)
     parameters = Parameters(learning_rate, steps, max(each), beta, initial_const)
     setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
-    ours = implementations.our_rows(max(each), precision, cuda=False)
-    tuned = implementations.tuned_row(max(each), precision)
-    rows = pick((*PEER_ROWS, implementations.TUNED_PEER, *ours, tuned), only or [])
+    ours = implementations.quality_rows(max(each), precision)
+    rows = pick((*PEER_ROWS, implementations.TUNED_PEER, *ours), only or [])
     limits = {row.name: slow_up_to for row in PEER_ROWS if row.library == "art"}
     limits |= dict(map(_limit, limit or []))
     parts.quality(setting, _pool(model, arrays, split, size), rows, each, limits, out)

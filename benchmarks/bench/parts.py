@@ -94,7 +94,7 @@ def floor(
 
 def _our_precisions(setting: Setting) -> list[tuple[Implementation, str]]:
     fp32, tf32, bf16 = implementations.precision_rows()
-    some = [(fp32, "fp32"), (bf16, "bf16")]
+    some = [(fp32, "fp32")] + ([(bf16, "bf16")] if implementations.has_bf16() else [])
     return [*some, (tf32, "TF32")] if setting.device == "cuda" else some
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench import statistics
+from bench.implementations import PROJECTION
 from bench.statistics import Document
 from octrobust.files import atomic_path
 
@@ -61,11 +62,17 @@ def _line(axes: Axes, document: Document, name: str) -> End | None:
         where="post",
         color=colour,
         marker=MARKS[library],
-        linestyle="--" if "," in name and library != "art" else "-",
+        linestyle=_dashes(name, library),
         linewidth=2 if library == "octrobust" else 1.3,
         markersize=5,
     )
     return name, colour, *points[-1]
+
+
+def _dashes(name: str, library: str) -> str:
+    if name == PROJECTION:
+        return "-."
+    return "--" if "," in name and library != "art" else "-"
 
 
 def _label(axes: Axes, ends: list[End]) -> None:

@@ -127,6 +127,7 @@ class ImagesPerClass(Section):
 class Shortcuts(Section):
     """What changes the published algorithm's result; see `octrobust.attack.speed`."""
 
+    solver: Literal["fista", "projection"]
     screen: Literal["every", "predicted"]
     patience: Positive | None
     first_const: Literal["given", "linear"]

@@ -22,6 +22,7 @@ QUICK: dict[str, Any] = {
     "max_iter": 20,
     "initial_const": 0.1,
 }
+SOLVERS = pytest.mark.parametrize("solver", ["fista", "projection"])
 
 
 def margins(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -38,9 +39,12 @@ def test_shrinkage_is_equation_8() -> None:
     torch.testing.assert_close(shrink(z, x, 0.01), expected)
 
 
-def test_success_is_verified_and_distances_are_those_of_the_image(small_network: Trained) -> None:
+@SOLVERS
+def test_success_is_verified_and_distances_are_those_of_the_image(
+    small_network: Trained, solver: str
+) -> None:
     model, x, y = small_network
-    result = ElasticNet(model, beta=0.01, **QUICK).run(x, y)
+    result = ElasticNet(model, shortcuts=Shortcuts(solver=solver), beta=0.01, **QUICK).run(x, y)
     assert result.success.all()
     assert (margins(model, result.x_adv, y) > 0).all()
     assert result.x_adv.min() >= 0
@@ -74,6 +78,7 @@ SHORTCUTS = [
     Shortcuts(first_const="linear"),
     Shortcuts(warm_start=True),
     Shortcuts(screen="predicted", patience=3, first_const="linear", warm_start=True),
+    Shortcuts(solver="projection"),
 ]
 
 
@@ -163,7 +168,9 @@ def test_linear_first_const_finds_at_once_what_a_ladder_climbs_to(small_network:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"screen": "all"}, {"patience": 0}, {"first_const": "auto"}], ids=str
+    "bad",
+    [{"solver": "adam"}, {"screen": "all"}, {"patience": 0}, {"first_const": "auto"}],
+    ids=str,
 )
 def test_bad_shortcuts_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
@@ -175,10 +182,12 @@ def test_a_bad_precision_is_refused() -> None:
         Speed(precision="fp8")
 
 
-def test_confidence_is_kept(small_network: Trained) -> None:
+@SOLVERS
+def test_confidence_is_kept(small_network: Trained, solver: str) -> None:
     model, x, y = small_network
-    plain = ElasticNet(model, **QUICK).run(x, y)
-    sure = ElasticNet(model, confidence=2.0, **QUICK).run(x, y)
+    settings = {**QUICK, "shortcuts": Shortcuts(solver=solver)}
+    plain = ElasticNet(model, **settings).run(x, y)
+    sure = ElasticNet(model, confidence=2.0, **settings).run(x, y)
     assert sure.success.all()
     assert (margins(model, sure.x_adv, y) >= 2.0).all()
     assert sure.l2.mean() > plain.l2.mean()
@@ -207,33 +216,43 @@ def test_beta_makes_the_change_sparse(small_network: Trained) -> None:
     assert sparse.l0.mean() < 0.7 * dense.l0.mean()
 
 
-def test_targeted_reaches_the_class_wanted(small_network: Trained) -> None:
+@SOLVERS
+def test_targeted_reaches_the_class_wanted(small_network: Trained, solver: str) -> None:
     model, x, y = small_network
-    result = ElasticNet(model, targeted=True, **QUICK).run(x, 1 - y)
-    untargeted = ElasticNet(model, **QUICK).run(x, y)
+    settings = {**QUICK, "shortcuts": Shortcuts(solver=solver)}
+    result = ElasticNet(model, targeted=True, **settings).run(x, 1 - y)
+    untargeted = ElasticNet(model, **settings).run(x, y)
     torch.testing.assert_close(result.x_adv, untargeted.x_adv)  # the same thing with two classes
     assert result.success.all()
 
 
-def test_already_misclassified_is_marked_and_left_alone(small_network: Trained) -> None:
+@SOLVERS
+def test_already_misclassified_is_marked_and_left_alone(
+    small_network: Trained, solver: str
+) -> None:
     model, x, y = small_network
+    settings = {**QUICK, "shortcuts": Shortcuts(solver=solver)}
     wrong = y.clone()
     wrong[3] = 1 - wrong[3]
-    result = ElasticNet(model, **QUICK).run(x, wrong)
+    result = ElasticNet(model, **settings).run(x, wrong)
     assert result.already.nonzero().flatten().tolist() == [3]
     assert not result.success[3]
     assert torch.equal(result.x_adv[3], x[3])
     assert result.iterations[3] == 0
-    right = ElasticNet(model, **QUICK).run(x, y)
+    right = ElasticNet(model, **settings).run(x, y)
     assert torch.equal(result.x_adv[4], right.x_adv[4])
 
 
-def test_wrong_but_not_by_the_confidence_wanted_is_pushed_on(small_network: Trained) -> None:
+@SOLVERS
+def test_wrong_but_not_by_the_confidence_wanted_is_pushed_on(
+    small_network: Trained, solver: str
+) -> None:
     model, x, y = small_network
     wrong, margin = 1 - y, margins(model, x, 1 - y)
     assert (margin > 0).all()
+    short = Shortcuts(solver=solver)
     wanted = float(margin.median())
-    result = ElasticNet(model, confidence=wanted, **QUICK).run(x, wrong)
+    result = ElasticNet(model, confidence=wanted, shortcuts=short, **QUICK).run(x, wrong)
     assert result.already.all()
     assert torch.equal(result.success, margin < wanted)  # the others have it when clean
     assert (margins(model, result.x_adv, wrong) >= wanted).all()
@@ -309,28 +328,32 @@ def test_the_model_is_left_as_it_was(small_network: Trained) -> None:
         assert torch.equal(value, before[key]), key
 
 
-def test_more_than_two_classes() -> None:
+@SOLVERS
+def test_more_than_two_classes(solver: str) -> None:
+    short = Shortcuts(solver=solver)
     torch.manual_seed(1)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     x = torch.rand(9, 1, 8, 8)
     with torch.no_grad():
         y = model(x).argmax(1)
-    result = ElasticNet(model, **QUICK).run(x, y)
+    result = ElasticNet(model, shortcuts=short, **QUICK).run(x, y)
     with torch.no_grad():
         assert (model(result.x_adv).argmax(1) != y)[result.success].all()
     assert result.success.all()
     wanted = (y + 1) % 7
-    settings = {**QUICK, "initial_const": 1.0}
+    settings = {**QUICK, "initial_const": 1.0, "shortcuts": short}
     targeted = ElasticNet(model, targeted=True, **settings).run(x, wanted)
     with torch.no_grad():
         assert torch.equal(model(targeted.x_adv).argmax(1) == wanted, targeted.success)
     assert targeted.success.any()
 
 
-def test_progress_counts_every_iteration(small_network: Trained) -> None:
+@SOLVERS
+def test_progress_counts_every_iteration(small_network: Trained, solver: str) -> None:
     model, x, y = small_network
     seen: list[int] = []
-    ElasticNet(model, **QUICK, batch_size=10).run(x, y, progress=seen.append)
+    short = Shortcuts(solver=solver)
+    ElasticNet(model, shortcuts=short, **QUICK, batch_size=10).run(x, y, progress=seen.append)
     assert sum(seen) == len(x) * 4 * 20
 
 
@@ -385,15 +408,17 @@ def inception() -> Trained:
         return model, x, model(x).argmax(1)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "solver"), [(1, "fista"), (3, "fista"), (3, "projection")])
 def test_batch_and_neighbours_do_not_matter_on_the_real_network_either(
-    inception: Trained, channels: int
+    inception: Trained, channels: int, solver: str
 ) -> None:
     """Its convolutions round differently in small batches, which EAD would blow up; and torch
     splits a lone image's sums over threads."""
     model, x, y = inception
     x = x.expand(-1, channels, -1, -1)
-    settings = {**QUICK, "binary_search_steps": 1, "max_iter": 4}
+    short = Shortcuts(solver=solver)
+    budget = {"binary_search_steps": 1, "max_iter": 4 if solver == "fista" else 12}
+    settings = {**QUICK, **budget, "shortcuts": short}
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -407,11 +432,15 @@ def test_batch_and_neighbours_do_not_matter_on_the_real_network_either(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_success_is_one_of_the_original_network(inception: Trained, precision: str) -> None:
+@SOLVERS
+def test_a_success_is_one_of_the_original_network(
+    inception: Trained, precision: str, solver: str
+) -> None:
     """Whatever copy and precision found it."""
     model, x, y = (part[:16] if isinstance(part, Tensor) else part for part in inception)
     settings = {**QUICK, "binary_search_steps": 2, "max_iter": 6, "initial_const": 1.0}
-    result = ElasticNet(model, **settings, speed=Speed(precision=precision)).run(x, y)
+    speed, short = Speed(precision=precision), Shortcuts(solver=solver)
+    result = ElasticNet(model, **settings, speed=speed, shortcuts=short).run(x, y)
     assert result.success.float().mean() > 0.5
     after = predict(model, result.x_adv)
     assert (after != y.numpy())[result.success.numpy()].all()

@@ -343,15 +343,12 @@ def test_numbers_as_text() -> None:
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({}, "screen predicted, first const linear, warm start: not the published algorithm"),
+        ({}, "solver projection: not the published algorithm"),
         (
-            {"screen": "every", "patience": 9, "first_const": "given", "warm_start": False},
-            "patience 9: not the published algorithm",
+            {"solver": "fista", "screen": "predicted", "patience": 9, "warm_start": True},
+            "screen predicted, patience 9, warm start: not the published algorithm",
         ),
-        (
-            {"screen": "every", "patience": None, "first_const": "given", "warm_start": False},
-            "none: the published algorithm",
-        ),
+        ({"solver": "fista"}, "none: the published algorithm"),
     ],
     ids=["demo", "patience", "published"],
 )

@@ -5,32 +5,33 @@ Adversarial Examples*, AAAI 2018. Equation and algorithm numbers below are that 
 
 Here stands the algorithm. What makes it fast stands beside it: `search_model` (a cheaper view of
 the network), `screens` (which iterates to ask about), `verdicts` (the original network is asked
-in whole batches), `in_flight` (the batch stays full), `shortcuts` and `speed` (what can be
-switched).
+in whole batches), `search` and `in_flight` (the batch stays full), `shortcuts` and `speed` (what
+can be switched). `projection` is another way to the same minimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from octrobust.attack import distances
-from octrobust.attack.in_flight import InFlight
+from octrobust.attack.in_flight import InFlight, per_image
+from octrobust.attack.projection import ProjectionSearch
 from octrobust.attack.screens import EveryIterate, LikelyIterates, Screen
-from octrobust.attack.search_model import SearchModel, margin
+from octrobust.attack.search import Progress, Search
+from octrobust.attack.search_model import margin
 from octrobust.attack.shortcuts import linear_const, settled
 from octrobust.attack.speed import Shortcuts, Speed, Spent
-from octrobust.attack.verdicts import Verdicts
-from octrobust.model.predict import batch_of, float32, logits
+from octrobust.model.predict import float32, logits
 
 DECISION_RULES = ("EN", "L1", "L2")
 # c never grows beyond this (the original's 1e10).
 _UNBOUNDED = 1e10
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -162,13 +163,14 @@ class ElasticNet:
         with evaluating(self.model), torch.inference_mode(False), torch.no_grad():
             device = next(self.model.parameters(), x).device
             x, y = x.detach().to(device, copy=True).contiguous(), y.to(device, copy=True)
-            margins = self._margins(x, y)
+            margins = self.margins(x, y)
             already = margins > 0
-            search = _Search(self, x, y, progress)
-            search.run(torch.nonzero(~self._is_success(margins)).flatten())
+            kind = FistaSearch if self.shortcuts.solver == "fista" else ProjectionSearch
+            search = kind(self, x, y, progress)
+            search.run(torch.nonzero(~self.is_success(margins)).flatten())
             return self._result(search, already, home)
 
-    def _result(self, search: _Search, already: Tensor, home: torch.device) -> ElasticNetResult:
+    def _result(self, search: Search[Any], already: Tensor, home: torch.device) -> ElasticNetResult:
         found, x = search.verdicts, search.x
         values = (
             found.x_adv,
@@ -180,69 +182,37 @@ class ElasticNet:
         )
         return ElasticNetResult(*(value.to(home) for value in values))
 
-    def _margins(self, x: Tensor, y: Tensor) -> Tensor:
+    def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) of the original network in float32."""
         self.spent.verdicts += len(x)
         with float32():
             return margin(logits(self.model, x).float(), y, self.targeted)
 
-    def _is_success(self, margins: Tensor) -> Tensor:
+    def is_success(self, margins: Tensor) -> Tensor:
+        """Where margins (n,) are those of a success: (n,) bool."""
         return (margins > 0) & (margins >= self.confidence)
 
 
-class _Search:
-    """One run: FISTA for the images in flight, each at its own c, iteration and search step."""
+class FistaSearch(Search[InFlight]):
+    """FISTA for the images in flight, each at its own c, iteration and search step."""
+
+    asks_twice = True
 
     def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
-        self.attack, self.x, self.y = attack, x, y
-        self.shortcuts, self.progress = attack.shortcuts, progress
-        self.model = SearchModel(
-            attack.model,
-            x.shape[1],
-            x.device,
-            targeted=attack.targeted,
-            speed=attack.speed,
-            spent=attack.spent,
-        )
-        self.first_margins = torch.zeros(len(x), device=x.device)
-        self.verdicts = Verdicts(
-            lambda images, rows: attack._is_success(attack._margins(images, y[rows])),
-            self._may_succeed if self.model.slack else None,
-            x,
-            defer=attack.speed.defer_verdicts,
-        )
+        super().__init__(attack, x, y, progress)
         judged = EveryIterate if self.shortcuts.screen == "every" else LikelyIterates
         self.screen: Screen = judged(
             self.verdicts, attack.decision_rule, attack.beta, attack.confidence, attack.max_iter
         )
-        self.iterations = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        whole = batch_of(x.device)
-        self.room = -(-(attack.batch_size or whole) // whole) * whole
         k = torch.arange(attack.max_iter + 1, dtype=torch.float64)
         rates = attack.learning_rate * (1 - k / attack.max_iter).sqrt()
         self.rates = rates.float().to(x.device)
         self.momenta = (k / (k + 3)).float().to(x.device)
 
-    def run(self, rows: Tensor) -> None:
-        """Attack the images in these rows, `room` of them at once."""
-        flight = InFlight.board(rows[:0], self.x, self.y, self.attack.initial_const)
-        while len(rows) or len(flight):
-            free = self.room - len(flight)
-            if free and len(rows) and (self.attack.speed.refill or not len(flight)):
-                boarding, rows = rows[:free], rows[free:]
-                flight = flight.joined(
-                    InFlight.board(boarding, self.x, self.y, self.attack.initial_const)
-                )
-            self._iterate(flight)
-            flight = flight.only(flight.step < self.attack.binary_search_steps)
-        self.verdicts.finish()
+    def _board(self, rows: Tensor) -> InFlight:
+        return InFlight.board(rows, self.x, self.y, self.attack.initial_const)
 
-    def _may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Where the search's view of the network does not rule a success out: (n,) bool."""
-        slack = self.model.slack * self.first_margins[rows].abs()
-        return self.model.margin(images, self.y[rows]) + slack >= self.attack.confidence
-
-    def _iterate(self, at: InFlight) -> None:
+    def _iterate(self, at: InFlight) -> Tensor:
         """An iteration of Algorithm 1 for every image in flight, each at its own k and c."""
         margins, gradient = self.model.margin_and_gradient(at.momentum, at.y)
         self._remember_first(at, margins, gradient)
@@ -250,16 +220,17 @@ class _Search:
         self._step(at, margins, gradient, ~over)
         over |= self.screen.after_step(at, ~over) | self._stuck(at)
         self._next_const(at, over)
+        return at.step < self.attack.binary_search_steps
 
     def _step(self, at: InFlight, margins: Tensor, gradient: Tensor, which: Tensor) -> None:
         """A FISTA step for the images of `which` (n,) bool, from the momentum point."""
         attack, k = self.attack, at.k.clamp(max=self.attack.max_iter)
         active = margins <= attack.confidence  # the hinge is
-        smooth = 2 * (at.momentum - at.x) - _images(at.const * active) * gradient  # of g, eq. 7
-        following = shrink(at.momentum - _images(self.rates[k]) * smooth, at.x, attack.beta)
-        momentum = following + _images(self.momenta[k]) * (following - at.current)
-        at.momentum = torch.where(_images(which), momentum, at.momentum)
-        at.current = torch.where(_images(which), following, at.current)
+        smooth = 2 * (at.momentum - at.x) - per_image(at.const * active) * gradient  # of g, eq. 7
+        following = shrink(at.momentum - per_image(self.rates[k]) * smooth, at.x, attack.beta)
+        momentum = following + per_image(self.momenta[k]) * (following - at.current)
+        at.momentum = torch.where(per_image(which), momentum, at.momentum)
+        at.current = torch.where(per_image(which), following, at.current)
         at.k = at.k + which
         self.iterations[at.row] += which
         if self.progress:
@@ -289,9 +260,9 @@ class _Search:
         over as soon as begun."""
         warm = torch.isfinite(self.verdicts.distance[at.row]) & self.shortcuts.warm_start
         at.warm = torch.where(which, warm, at.warm)
-        start = torch.where(_images(warm), self.verdicts.x_adv[at.row], at.x)
-        at.current = torch.where(_images(which), start, at.current)
-        at.momentum = torch.where(_images(which), start, at.momentum)
+        start = torch.where(per_image(warm), self.verdicts.x_adv[at.row], at.x)
+        at.current = torch.where(per_image(which), start, at.current)
+        at.momentum = torch.where(per_image(which), start, at.momentum)
         at.k = at.k.masked_fill(which, 0)
         at.lowest = at.lowest.masked_fill(which, torch.inf)
         at.lowest_k = at.lowest_k.masked_fill(which, 0)
@@ -313,7 +284,7 @@ class _Search:
         if not first.any():
             return
         at.first_margin = torch.where(first, margins, at.first_margin)
-        at.first_gradient = torch.where(_images(first), gradient, at.first_gradient)
+        at.first_gradient = torch.where(per_image(first), gradient, at.first_gradient)
         self.first_margins[at.row] = at.first_margin
         if self.shortcuts.first_const == "linear":
             const = linear_const(margins, gradient, self.attack.confidence)
@@ -349,11 +320,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _images(values: Tensor) -> Tensor:
-    """(n,) to (n, 1, 1, 1)."""
-    return values[:, None, None, None]
 
 
 def _check_images(x: Tensor, y: Tensor) -> None:

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
 @dataclass
-class InFlight:
-    """n images.
+class Flight:
+    """n images; every field of a kind of flight is a tensor with n rows.
 
     Attributes:
         row: (n,) int64, the image's row among all.
         x, y: (n, C, H, W) the clean image; (n,) its class.
+    """
+
+    row: Tensor
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def joined(self, other: Self) -> Self:
+        """These images, then the others."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return type(self)(*(torch.cat(pair) for pair in pairs))
+
+    def only(self, which: Tensor) -> Self:
+        """Those of `which` (n,) bool."""
+        if which.all():
+            return self
+        return type(self)(*(getattr(self, f.name)[which] for f in fields(self)))
+
+
+@dataclass
+class InFlight(Flight):
+    """Images in Algorithm 1.
+
+    Attributes:
         current, momentum: (n, C, H, W) FISTA's last iterate and its momentum point.
         k, step: (n,) int64, iterations made in this search step; search steps finished.
         warm: (n,) bool, this search step did not start from the clean image.
@@ -23,9 +50,6 @@ class InFlight:
         lowest, lowest_k: (n,) the lowest loss of this search step, and its iteration.
     """
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
     current: Tensor
     momentum: Tensor
     k: Tensor
@@ -63,16 +87,7 @@ class InFlight:
             lowest_k=none,
         )
 
-    def __len__(self) -> int:
-        return len(self.row)
 
-    def joined(self, other: InFlight) -> InFlight:
-        """These images, then the others."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return InFlight(*(torch.cat(pair) for pair in pairs))
-
-    def only(self, which: Tensor) -> InFlight:
-        """Those of `which` (n,) bool."""
-        if which.all():
-            return self
-        return InFlight(*(getattr(self, f.name)[which] for f in fields(self)))
+def per_image(values: Tensor) -> Tensor:
+    """(n,) to (n, 1, 1, 1)."""
+    return values[:, None, None, None]

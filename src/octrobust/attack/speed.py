@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SOLVERS = ("fista", "projection")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 SCREENS = ("every", "predicted")
 FIRST_CONSTS = ("given", "linear")
@@ -42,11 +43,15 @@ class Shortcuts:
     """Options that change the result of the published algorithm; all off.
 
     Attributes:
+        solver: ``fista``: the published algorithm. ``projection``: the same objective by
+            `octrobust.attack.projection`, which takes a tenth of the passes; of the options
+            below only patience counts for it.
         screen: which iterates are asked about. ``every``: all that would improve on what was
             found. ``predicted``: those that the forward and backward at the momentum point
             predict to succeed, to first order; no forward of their own is spent on the others.
         patience: end a search step for an image once its loss has not fallen for so many
-            iterations; None: never.
+            iterations; None: never. projection: end an image's search once its distance has not
+            fallen by 1 % for so many; None: 5.
         first_const: ``given``: initial_const. ``linear``: the c at which the hinge, linearised
             at the clean image, balances the squared distance to its boundary, box and L1 term
             left out; initial_const where that is larger.
@@ -54,12 +59,15 @@ class Shortcuts:
             from the clean image.
     """
 
+    solver: str = "fista"
     screen: str = "every"
     patience: int | None = None
     first_const: str = "given"
     warm_start: bool = False
 
     def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}")
         if self.screen not in SCREENS:
             raise ValueError(f"screen must be one of {', '.join(SCREENS)}")
         if self.first_const not in FIRST_CONSTS:
