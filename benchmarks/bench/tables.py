@@ -68,12 +68,13 @@ def _setting(document: Document) -> str:
         "" if document["kind"] == "quality" else f" x {attack['max_iter']} iterations"
     )  # there the iterations are the axis
     count = "" if document["kind"] == "memory" else f"{setting['images']} "  # there the axis too
+    slow = " (ART: the first alone)" if document["kind"] == "compare" else ""
     return (
         f"{count}images of {setting['size']} px ({setting['channels']}), all right "
         f"when clean, batch {setting['batch']}, on {setting['device']}; "
         f"{attack['binary_search_steps']} search steps{budget}, "
         f"learning rate {attack['learning_rate']:g}, beta {attack['beta']:g}, initial constant "
-        f"{attack['initial_const']:g}, untargeted, rule EN; turns: {setting['repeats']}. "
+        f"{attack['initial_const']:g}, untargeted, rule EN; turns: {setting['repeats']}{slow}. "
         f"Network: {document['network']}."
     )
 
