@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 import typer
-from bench import implementations, parts, readme, suite, tables
+from bench import implementations, machine, parts, readme, suite, tables
 from bench.implementations import PEER_ROWS, Parameters, pick
 from bench.network import Pool, stored, trained
 from bench.runs import Setting
@@ -38,7 +38,7 @@ Channels = Annotated[str, typer.Option(help="grey: one perturbation for all thre
 Repeats = Annotated[int, typer.Option(help="Turns, each with every implementation.", min=1)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="Threads a worker; 0: all cores.", min=0)]
-Precision = Annotated[str, typer.Option(help="Of our search: auto, fp32 or bf16.")]
+Precision = Annotated[str, typer.Option(help="Of our search: auto, fp32, tf32 or bf16.")]
 Only = Annotated[list[str] | None, typer.Option(help="Only this implementation; repeat it.")]
 ModelFolder = Annotated[Path | None, typer.Option(help="A network as the pipeline stores it.")]
 Arrays = Annotated[Path, typer.Option(help="With --model: the pipeline's arrays.")]
@@ -67,10 +67,10 @@ def compare(
     split: Split = "test",
     out: Out = RESULTS,
 ) -> None:
-    """All implementations at equal iterations: time, passes, success, distances, memory."""
+    """All implementations with the same parameters: time, passes, success, distances, memory."""
     parameters = Parameters(learning_rate, steps, iterations, beta, initial_const)
     setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
-    ours = implementations.our_rows(iterations, precision, setting.device == "cuda")
+    ours = implementations.our_rows(precision, setting.device == "cuda")
     rows = pick((*PEER_ROWS, *ours), only or [])
     parts.compare(setting, _pool(model, arrays, split, size), rows, out)
 
@@ -81,7 +81,7 @@ def quality(
     images: Images = 16,
     batch: Batch = None,
     steps: Steps = 9,
-    budgets: Annotated[str, typer.Option(help="Iterations a step, with commas.")] = "5,10,25,50",
+    budgets: Annotated[str, typer.Option(help="Iterations a step, with commas.")] = "5,10,25",
     slow_up_to: Annotated[int, typer.Option(help="Largest budget of ART's rows.")] = 10,
     limit: Annotated[
         list[str] | None, typer.Option(help="Largest budget of a row, NAME=N; repeat it.")
@@ -104,7 +104,7 @@ def quality(
     each = _budgets(budgets)
     parameters = Parameters(learning_rate, steps, max(each), beta, initial_const)
     setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
-    ours = implementations.quality_rows(max(each), precision)
+    ours = implementations.quality_rows(precision)
     rows = pick((*PEER_ROWS, implementations.TUNED_PEER, *ours), only or [])
     limits = {row.name: slow_up_to for row in PEER_ROWS if row.library == "art"}
     limits |= dict(map(_limit, limit or []))
@@ -135,7 +135,8 @@ def ablation(
     """Ours without each speed-up alone, and with each shortcut alone."""
     parameters = Parameters(learning_rate, steps, iterations, beta, initial_const)
     setting = _setting(size, images, batch, channels, parameters, device, threads, repeats)
-    rows = pick(implementations.ablation_rows(iterations, precision), only or [])
+    bf16 = machine.has_bf16(setting.device)
+    rows = pick(implementations.ablation_rows(iterations, precision, bf16), only or [])
     parts.ablation(setting, _pool(model, arrays, split, size), rows, out)
 
 

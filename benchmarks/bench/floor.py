@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.implementations import has_bf16
+from bench.machine import has_bf16
 from octrobust.model.build import OCTClassifier
 from octrobust.model.store import load_model
 
@@ -91,7 +91,7 @@ def convolutions(network: OCTClassifier, x: Tensor) -> Counter[Convolution]:
 
 def _precisions(device: torch.device) -> list[tuple[str, torch.dtype, bool]]:
     some = [("fp32", torch.float32, False)]
-    some += [("bf16", torch.bfloat16, False)] if has_bf16() else []
+    some += [("bf16", torch.bfloat16, False)] if has_bf16(device.type) else []
     return [*some, ("TF32", torch.float32, True)] if device.type == "cuda" else some
 
 

@@ -83,9 +83,9 @@ PEER_ROWS = (
 )
 OURS, OURS_SHORT = "octrobust", "octrobust, shortcuts"
 PROJECTION = "octrobust, projection solver"
-# Which result-changing options of FISTA the row `octrobust, shortcuts` switches on: not patience,
-# which at learning rate 0.5 costs successes, nor a warm start, which wants a smaller one.
-SHORTCUT_ROW = ("screen", "first_const")
+# The result-changing options of FISTA in the row `octrobust, shortcuts`: not patience, which at
+# learning rate 0.5 costs successes, nor a warm start, which wants a smaller one.
+SHORTCUT_ROW = {"screen": "predicted", "first_const": "linear"}
 # The peer that found the smallest distances, at parameters that reach them sooner.
 TUNED_PEER = Implementation(
     "advertorch, learning rate 0.1, 5 steps",
@@ -107,14 +107,14 @@ def shortcuts(max_iter: int) -> Options:
     }
 
 
-def our_rows(max_iter: int, precision: str, cuda: bool) -> tuple[Implementation, ...]:
+def our_rows(precision: str, cuda: bool) -> tuple[Implementation, ...]:
     """Ours with result-keeping speed-ups, with shortcuts too, by projections, and on CUDA at each
     precision."""
     speed = {"precision": precision}
-    chosen = {name: shortcuts(max_iter)[name] for name in SHORTCUT_ROW}
+    short = {"speed": speed, "shortcuts": SHORTCUT_ROW}
     rows = [
         Implementation(OURS, "octrobust", {"speed": speed}, cost=2.0),
-        Implementation(OURS_SHORT, "octrobust", {"speed": speed, "shortcuts": chosen}, cost=1.2),
+        Implementation(OURS_SHORT, "octrobust", short, cost=1.2),
         projection_row(precision),
     ]
     return (*rows, *precision_rows()) if cuda else tuple(rows)
@@ -126,9 +126,9 @@ def projection_row(precision: str, **parameters: int) -> Implementation:
     return Implementation(PROJECTION, "octrobust", options, parameters=parameters, cost=0.6)
 
 
-def quality_rows(max_iter: int, precision: str) -> tuple[Implementation, ...]:
+def quality_rows(precision: str) -> tuple[Implementation, ...]:
     """Ours for time to quality: projections in one step, so that a budget is their number."""
-    fista = our_rows(max_iter, precision, cuda=False)[:2]
+    fista = our_rows(precision, cuda=False)[:2]
     return (*fista, projection_row(precision, binary_search_steps=1))
 
 
@@ -146,7 +146,7 @@ def precision_rows() -> tuple[Implementation, ...]:
     )
 
 
-def ablation_rows(max_iter: int, precision: str) -> tuple[Implementation, ...]:
+def ablation_rows(max_iter: int, precision: str, bf16: bool) -> tuple[Implementation, ...]:
     """Ours as it is, without one speed-up at a time, with one shortcut at a time."""
     base = {"precision": precision}
 
@@ -155,7 +155,7 @@ def ablation_rows(max_iter: int, precision: str) -> tuple[Implementation, ...]:
         return Implementation(name, "octrobust", options, cost=2.0)
 
     every = shortcuts(max_iter)
-    precisions = ("fp32", "bf16") if has_bf16() else ("fp32",)
+    precisions = ("fp32", "bf16") if bf16 else ("fp32",)
     return (
         row(OURS, {}),
         *(row(f"{name} search", {"precision": name}) for name in precisions),
@@ -164,11 +164,6 @@ def ablation_rows(max_iter: int, precision: str) -> tuple[Implementation, ...]:
         row("with all of these", {}, every),
         row("with solver=projection", {}, {"solver": "projection"}),
     )
-
-
-def has_bf16() -> bool:
-    """Whether bfloat16 runs here at all but by emulation, some ten times slower than float32."""
-    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pick(rows: tuple[Implementation, ...], names: list[str]) -> tuple[Implementation, ...]:

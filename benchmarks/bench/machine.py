@@ -46,6 +46,11 @@ def describe(threads: int) -> dict[str, Any]:
     }
 
 
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bfloat16 at all, rather than by emulation."""
+    return device == "cuda" or "avx512_bf16" in _cpu_field("flags").split()
+
+
 def in_words(machine: dict[str, Any]) -> str:
     """The same, as the lines under a table's title."""
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())

@@ -39,7 +39,7 @@ LEARN = Fit(
     seed=SEED,
     augmentation=AUGMENTATION,
 )
-ADAPT = LEARN.model_copy(update={"epochs": 1, "learning_rate": 2e-4})  # to the full size
+ADAPT = LEARN.model_copy(update={"epochs": 2, "learning_rate": 2e-4})  # to the full size
 
 
 @dataclass(frozen=True)

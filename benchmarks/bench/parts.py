@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench import implementations, plots
+from bench import implementations, machine, plots
 from bench.implementations import Implementation, Parameters
 from bench.network import Pool
 from bench.runs import Record, Setting, Workbench, take_turns
@@ -57,20 +57,10 @@ def quality(
                 for row in rows:
                     if budget > limits.get(row.name, budget):
                         continue
-                    at = _at_budget(row, budget)
-                    found = bench.attack(at, parameters)
+                    found = bench.attack(row, parameters)
                     record.add({"turn": turn, "max_iter": budget, **found})
     plots.quality(record.document, plot)
     return _finish(record)
-
-
-def _at_budget(row: Implementation, budget: int) -> Implementation:
-    """The row with the patience that goes with the budget, where it has one."""
-    short = row.options.get("shortcuts", {})
-    if "patience" not in short:
-        return row
-    patience = implementations.shortcuts(budget)["patience"]
-    return replace(row, options=row.options | {"shortcuts": short | {"patience": patience}})
 
 
 def floor(
@@ -94,7 +84,7 @@ def floor(
 
 def _our_precisions(setting: Setting) -> list[tuple[Implementation, str]]:
     fp32, tf32, bf16 = implementations.precision_rows()
-    some = [(fp32, "fp32")] + ([(bf16, "bf16")] if implementations.has_bf16() else [])
+    some = [(fp32, "fp32")] + ([(bf16, "bf16")] if machine.has_bf16(setting.device) else [])
     return [*some, (tf32, "TF32")] if setting.device == "cuda" else some
 
 

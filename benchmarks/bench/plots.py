@@ -16,7 +16,7 @@ from bench.statistics import Document
 from octrobust.files import atomic_path
 
 # Okabe and Ito's colours, safe for the colour-blind; a library keeps its colour, and early abort
-# and shortcuts are dashed.
+# and shortcuts are dashed, the projection solver dash-dotted.
 COLOURS = {
     "octrobust": "#d55e00",
     "advertorch": "#0072b2",

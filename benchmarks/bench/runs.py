@@ -93,7 +93,8 @@ class Workbench:
         found = self.work(
             "attack", implementation=row.as_json(), parameters=asdict(parameters), label=row.name
         )
-        return {"name": row.name, "library": row.library, "options": row.options, **found}
+        about = {"name": row.name, "library": row.library, "options": row.options}
+        return {**about, "own_parameters": row.parameters, **found}
 
     def work(self, task: str, label: str, **more: Any) -> dict[str, Any]:
         setting = self.setting

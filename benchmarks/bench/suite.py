@@ -20,6 +20,7 @@ from bench.implementations import (
     Parameters,
     pick,
 )
+from bench.machine import has_bf16
 from bench.network import trained
 from bench.runs import Setting, turns
 from octrobust.model.build import OCTClassifier
@@ -58,28 +59,29 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
         parameters = Parameters(binary_search_steps=steps, max_iter=iterations, initial_const=const)
         return Setting(size, images, images, "grey", parameters, device, threads, repeats=2)
 
-    def every(iterations: int) -> tuple[Implementation, ...]:
-        return (*PEER_ROWS, *implementations.our_rows(iterations, "auto", cuda))
+    def every() -> tuple[Implementation, ...]:
+        return (*PEER_ROWS, *implementations.our_rows("auto", cuda))
 
     # At 224 px one search step, from a c that succeeds: from 0.001 the steps that ours skips
     # would be most of so short a search, and flatter it.
-    large, small = setting(224, 8, 1, 10, 1.0), setting(80, 16, 9, 10, 0.001)
+    large = replace(setting(224, 16, 1, 10, 1.0), repeats=1)
+    small = setting(80, 16, 9, 10, 0.001)
     rgb = replace(small, channels="rgb", repeats=1)
     curve = replace(setting(80, 16, 9, max(BUDGETS), 0.001), repeats=1)
     # More images than fit the batch: otherwise refilling it has nothing to do.
     ablated = replace(setting(80, 24, 9, 5, 0.001), batch=16, repeats=1)
     curves = (
         *(*pick(PEER_ROWS, QUALITY_ROWS), implementations.TUNED_PEER),
-        *implementations.quality_rows(10, "auto"),
+        *implementations.quality_rows("auto"),
     )
     found = [
-        _compare(small, every(10), out),
+        _compare(small, every(), out),
         _quality(curve, curves, out),
-        _floor(replace(setting(224, 16, 1, 10, 1.0), repeats=1), out),
-        _compare(large, every(10), out),
-        _ablation(ablated, implementations.ablation_rows(5, "auto"), out),
-        _compare(rgb, pick(every(10), RGB_ROWS), out),
-        _memory(replace(small, size=80, batch=32, images=32), out),
+        _floor(large, out),
+        _compare(large, every(), out),
+        _ablation(ablated, implementations.ablation_rows(5, "auto", has_bf16(device)), out),
+        _compare(rgb, pick(every(), RGB_ROWS), out),
+        _memory(replace(small, batch=32, images=32), out),
     ]
     return [*found, _throughput(setting(224, 192, 9, 10, 0.001), out)] if cuda else found
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import machine, statistics
 from bench.floor import METHOD
-from bench.implementations import OUR_ROWS, OURS
+from bench.implementations import OUR_ROWS, OURS, PROJECTION
 from bench.statistics import Document
 from octrobust.files import write_text
 
@@ -68,7 +68,11 @@ def _setting(document: Document) -> str:
         "" if document["kind"] == "quality" else f" x {attack['max_iter']} iterations"
     )  # there the iterations are the axis
     count = "" if document["kind"] == "memory" else f"{setting['images']} "  # there the axis too
-    slow = " (ART: the first alone)" if document["kind"] == "compare" else ""
+    slow = (
+        " (ART: the first alone)"
+        if document["kind"] == "compare" and setting["repeats"] > 1
+        else ""
+    )
     return (
         f"{count}images of {setting['size']} px ({setting['channels']}), all right "
         f"when clean, batch {setting['batch']}, on {setting['device']}; "
@@ -139,7 +143,8 @@ def _quality(document: Document) -> list[str]:
             rows[-1].append(number(statistics.median_of_all(here)))
     head = ["implementation", "iterations a step", "seconds, median", "success"]
     return [
-        "The median is over all images attacked, a failure counting as infinitely far.",
+        "The median is over all images attacked, a failure counting as infinitely far. "
+        f"`{PROJECTION}` runs as a single search step: its iterations are all there are.",
         *_to_quality(document),
         f"![Median elastic-net distance over time]({document['plot']})",
         table([*head, "median EN of all"], rows),

@@ -133,6 +133,16 @@ class Shortcuts(Section):
     first_const: Literal["given", "linear"]
     warm_start: bool
 
+    @model_validator(mode="after")
+    def _no_idle_option(self) -> Shortcuts:
+        of_fista = (self.screen, self.first_const, self.warm_start)
+        if self.solver == "projection" and of_fista != ("every", "given", False):
+            raise ValueError(
+                "solver projection: screen, first_const and warm_start are fista's; leave them at "
+                "every, given and false"
+            )
+        return self
+
 
 class Attack(Section):
     """Elastic-Net attack (Chen et al. 2018); names as in the paper."""

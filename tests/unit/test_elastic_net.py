@@ -408,7 +408,7 @@ def inception() -> Trained:
         return model, x, model(x).argmax(1)
 
 
-@pytest.mark.parametrize(("channels", "solver"), [(1, "fista"), (3, "fista"), (3, "projection")])
+@pytest.mark.parametrize(("channels", "solver"), [(1, "fista"), (3, "fista"), (1, "projection")])
 def test_batch_and_neighbours_do_not_matter_on_the_real_network_either(
     inception: Trained, channels: int, solver: str
 ) -> None:

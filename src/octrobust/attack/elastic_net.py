@@ -45,8 +45,9 @@ class ElasticNetResult:
         already: (N,) bool, was wrong (targeted: already at the target) before any change.
         l0, l1, l2, linf: (N,) float32 distances of `x_adv` from x; 0 where there is no success.
         elastic_net: (N,) float32, squared l2 + beta * l1.
-        const: (N,) float32, the c at which `x_adv` was found; NaN where there is no success.
-        iterations: (N,) int64, FISTA iterations made for the image.
+        const: (N,) float32, the c at which `x_adv` was found (solver projection: of the projection
+            it lies on the way to); NaN where there is no success.
+        iterations: (N,) int64, made for the image.
     """
 
     x_adv: Tensor
@@ -83,7 +84,8 @@ class ElasticNet:
         batch_size: images attacked at once, rounded up to whole batches as the network sees
             them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only.
         speed: speed-ups that keep the result.
-        shortcuts: options that change it.
+        shortcuts: options that change it. With the solver "projection" only the product of
+            binary_search_steps and max_iter counts, and learning_rate and initial_const do not.
 
     Attributes:
         spent: what the last `run` asked of the network, in images.

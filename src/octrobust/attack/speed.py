@@ -43,9 +43,9 @@ class Shortcuts:
     """Options that change the result of the published algorithm; all off.
 
     Attributes:
-        solver: ``fista``: the published algorithm. ``projection``: the same objective by
-            `octrobust.attack.projection`, which takes a tenth of the passes; of the options
-            below only patience counts for it.
+        solver: ``fista``: the published algorithm. ``projection``: the decision rule's distance
+            minimised by `octrobust.attack.projection`, which takes a tenth of the passes. Learning
+            rate, first constant and, of the options below, all but patience are FISTA's.
         screen: which iterates are asked about. ``every``: all that would improve on what was
             found. ``predicted``: those that the forward and backward at the momentum point
             predict to succeed, to first order; no forward of their own is spent on the others.
@@ -68,6 +68,9 @@ class Shortcuts:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {', '.join(SOLVERS)}")
+        of_fista = (self.screen, self.first_const, self.warm_start)
+        if self.solver == "projection" and of_fista != ("every", "given", False):
+            raise ValueError("screen, first_const and warm_start do nothing for solver projection")
         if self.screen not in SCREENS:
             raise ValueError(f"screen must be one of {', '.join(SCREENS)}")
         if self.first_const not in FIRST_CONSTS:
