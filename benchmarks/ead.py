@@ -160,6 +160,28 @@ def floor(
 
 
 @app.command()
+def profile(
+    size: Size = 224,
+    images: Images = 16,
+    steps: Steps = 1,
+    iterations: Iterations = 10,
+    learning_rate: Rate = 0.5,
+    beta: Beta = 0.001,
+    initial_const: Const = 1.0,
+    channels: Channels = "grey",
+    device: Device = "auto",
+    threads: Threads = 0,
+    precision: Precision = "auto",
+    out: Out = RESULTS,
+) -> None:
+    """Where our attack's time goes, by torch's profiler."""
+    parameters = Parameters(learning_rate, steps, iterations, beta, initial_const)
+    setting = _setting(size, images, None, channels, parameters, device, threads, repeats=1)
+    rows = implementations.our_rows(precision, cuda=False)
+    parts.profile(setting, trained(size), rows, out)
+
+
+@app.command()
 def memory(
     size: Size = 80,
     batch: Annotated[int, typer.Option(help="Images at once and in a shard.", min=2)] = 32,

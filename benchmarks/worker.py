@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,26 @@ def _ours(spec: Spec, network: OCTClassifier, x: Tensor, y: Tensor) -> tuple[Spe
     }, x_adv
 
 
+def profiled(spec: Spec) -> Spec:
+    """Where our attack's time goes: seconds and calls of torch's operators, without their callees,
+    and the images passed through a network."""
+    device = torch.device(spec["device"])
+    x, y = _images(spec, device)
+    network = _network(spec)
+    options = spec["implementation"]["options"]
+    ours = implementations.our_attack(network, _parameters(spec), options, spec["batch"])
+    _warm_up(network, x[:1])
+    with torch.profiler.profile() as profile:
+        seconds, _ = _timed(lambda: ours.generate(x, y), device)
+    kind = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    operators = [
+        {"operator": event.key, "seconds": getattr(event, kind) / 1e6, "calls": event.count}
+        for event in profile.key_averages()
+    ]
+    operators.sort(key=lambda operator: -operator["seconds"])
+    return {"seconds": seconds, "operators": operators[:12], **asdict(ours.spent)}
+
+
 def crafted(spec: Spec) -> Spec:
     """Peak memory and seconds of `images` images through the pipeline's shards."""
     x, y = (array.numpy() for array in _images(spec, torch.device("cpu")))
@@ -174,7 +195,7 @@ def _timed(run: Any, device: torch.device) -> tuple[float, Any]:
     return now() - started, result
 
 
-TASKS = {"attack": attack, "floor": measure_floor, "crafted": crafted}
+TASKS = {"attack": attack, "floor": measure_floor, "crafted": crafted, "profile": profiled}
 
 
 def main(spec_file: Path, result_file: Path) -> None:

@@ -82,6 +82,17 @@ def floor(
     return _finish(record)
 
 
+def profile(setting: Setting, pool: Pool, rows: Sequence[Implementation], out: Path) -> Path:
+    """What our attack's time is made of, by torch's profiler."""
+    path = out / f"profile-{setting.name}.json"
+    with Workbench(setting, pool) as bench:
+        record = Record(path, "profile", setting.threads, **bench.about())
+        for row in rows:
+            found = bench.work("profile", row.name, implementation=row.as_json())
+            record.add({"name": row.name, "library": row.library, "turn": 0, **found})
+    return _finish(record)
+
+
 def _our_precisions(setting: Setting) -> list[tuple[Implementation, str]]:
     fp32, tf32, bf16 = implementations.precision_rows()
     some = [(fp32, "fp32")] + ([(bf16, "bf16")] if machine.has_bf16(setting.device) else [])

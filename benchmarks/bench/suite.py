@@ -79,6 +79,7 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
         _quality(curve, curves, out),
         _floor(large, out),
         _compare(large, every(), out),
+        _profile(large, out),
         _ablation(ablated, implementations.ablation_rows(5, "auto", has_bf16(device)), out),
         _compare(rgb, pick(every(), RGB_ROWS), out),
         _memory(replace(small, batch=32, images=32), out),
@@ -165,6 +166,17 @@ def _floor(setting: Setting, out: Path) -> Part:
         lambda: parts.floor(setting, trained(setting.size), 3, peers, out),
         setting.batch * (iterations * (2 * 2.5 + 4.0) + 4 * 2 * 2),
         4,
+    )
+
+
+def _profile(setting: Setting, out: Path) -> Part:
+    rows = implementations.our_rows("auto", cuda=False)
+    return Part(
+        "profile",
+        setting,
+        lambda: parts.profile(setting, trained(setting.size), rows, out),
+        _forwards(setting, rows),
+        len(rows),
     )
 
 

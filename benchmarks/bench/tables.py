@@ -30,6 +30,7 @@ def title(document: Document) -> str:
         "floor": "Share of the arithmetic floor",
         "memory": "Peak memory by number of images",
         "throughput": "Images per second on the GPU",
+        "profile": "Where our attack's time goes",
     }
     setting = document.get("setting")
     where = f": {setting['size']} px, {setting['channels']}" if setting else ""
@@ -260,6 +261,28 @@ def projected_hours(document: Document, name: str) -> float:
     return 15_000 * 9 * 100 * seconds / budget / 3600
 
 
+def _profile(document: Document) -> list[str]:
+    parts = ["Operators without their callees, by torch's profiler, which slows the run down."]
+    for run in statistics.good(document):
+        images = document["setting"]["images"]
+        passes = ", ".join(
+            f"{number(run[kind] / images)} {kind}" for kind in ("gradients", "screens", "verdicts")
+        )
+        rows = [
+            (
+                *(f"`{op['operator']}`", str(op["calls"]), number(op["seconds"])),
+                f"{op['seconds'] / run['seconds']:.0%}",
+            )
+            for op in run["operators"]
+        ]
+        head = ("operator", "calls", "seconds", "share")
+        parts += [
+            f"**{run['name']}**: {number(run['seconds'])} s; passes an image: {passes}.",
+            table(head, rows),
+        ]
+    return [*parts, *_errors(document)]
+
+
 TABLES = {
     "compare": _compare,
     "quality": _quality,
@@ -267,4 +290,5 @@ TABLES = {
     "floor": _floor,
     "memory": _memory,
     "throughput": _throughput,
+    "profile": _profile,
 }

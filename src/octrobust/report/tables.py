@@ -238,6 +238,8 @@ def attack_settings(results: Results, params: Params) -> Table:
         ("made on", settings.target),
     ]
     apart = {"target", "images_per_class", "shortcuts"}
+    if settings.shortcuts.solver == "projection":  # it sets both itself
+        apart |= {"learning_rate", "initial_const"}
     for key, value in settings.model_dump(exclude=apart).items():
         rows.append((key, str(value)))
     rows.append(("shortcuts", _shortcuts(settings.shortcuts)))
@@ -255,7 +257,8 @@ def attack_settings(results: Results, params: Params) -> Table:
         ("Setting", "Value"),
         rows,
         "Names as in the paper and in Chen et al. More search steps and iterations find smaller "
-        "changes, so an attack with few of them flatters the defence.",
+        "changes, so an attack with few of them flatters the defence; the projection solver ends "
+        "by itself once an image's distance has settled.",
     )
 
 
