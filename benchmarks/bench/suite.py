@@ -26,7 +26,7 @@ from bench.runs import Setting, turns
 from octrobust.model.build import OCTClassifier
 
 START = 8.0  # seconds for a worker to import, load and judge
-BUDGETS = (5, 10, 25)
+BUDGETS = (10, 25)
 # Slow, or not the best of those as fast: left out at larger budgets.
 LIMITS = {"foolbox": 10}
 QUALITY_ROWS = [
@@ -76,13 +76,13 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
     )
     found = [
         _compare(small, every(), out),
+        _ablation(ablated, implementations.ablation_rows(5, "auto", has_bf16(device)), out),
         _quality(curve, curves, out),
         _floor(large, out),
-        _compare(large, every(), out),
         _profile(large, out),
-        _ablation(ablated, implementations.ablation_rows(5, "auto", has_bf16(device)), out),
-        _compare(rgb, pick(every(), RGB_ROWS), out),
         _memory(replace(small, batch=32, images=32), out),
+        _compare(rgb, pick(every(), RGB_ROWS), out),
+        _compare(large, every(), out),
     ]
     return [*found, _throughput(setting(224, 192, 9, 10, 0.001), out)] if cuda else found
 
