@@ -30,13 +30,11 @@ BUDGETS = (10, 25)
 # Slow, or not the best of those as fast: left out at larger budgets.
 LIMITS = {"foolbox": 10}
 QUALITY_ROWS = [
-    *(
-        "foolbox",
-        "foolbox, early abort",
-        "torchattacks, early abort",
-        "advertorch",
-        "advertorch, early abort",
-    ),
+    "foolbox",
+    "foolbox, early abort",
+    "torchattacks, early abort",
+    "advertorch",
+    "advertorch, early abort",
 ]
 RGB_ROWS = ["foolbox", "advertorch", OURS, OURS_SHORT, PROJECTION]
 MEMORY_COUNTS = (64, 256, 1024)
