@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import fields
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from octrobust.attack import ElasticNet, ElasticNetResult, Shortcuts, Speed
+from octrobust.attack import ElasticNet, ElasticNetResult, Shortcuts, Speed, search_model
 from octrobust.attack.elastic_net import shrink
 from octrobust.config import Model
 from octrobust.model.build import build, calibrate_batch_norm
+from octrobust.model.fold import FoldedInceptionResnet
 from octrobust.model.predict import predict
 
 Trained = tuple[nn.Module, Tensor, Tensor]
@@ -456,3 +459,29 @@ def test_the_folded_search_finds_what_the_plain_one_finds(inception: Trained) ->
     assert torch.equal(folded.success, plain.success)
     median = plain.elastic_net.median()
     torch.testing.assert_close(folded.elastic_net.median(), median, rtol=0.02, atol=0.0)
+
+
+@SOLVERS
+def test_a_finished_run_leaves_no_copy_of_the_network_behind(
+    inception: Trained, solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else memory grows with the shards: some 90 MB each until the cycle collector comes by."""
+    copies: list[weakref.ref[FoldedInceptionResnet]] = []
+
+    def recorded(*args: Any) -> FoldedInceptionResnet:
+        copy = FoldedInceptionResnet(*args)
+        copies.append(weakref.ref(copy))
+        return copy
+
+    monkeypatch.setattr(search_model, "FoldedInceptionResnet", recorded)
+    model, x, y = inception
+    attack = ElasticNet(
+        model, binary_search_steps=1, max_iter=2, shortcuts=Shortcuts(solver=solver)
+    )
+    gc.disable()
+    try:
+        attack.run(x, y)
+        assert copies
+        assert all(copy() is None for copy in copies)
+    finally:
+        gc.enable()

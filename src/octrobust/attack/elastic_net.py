@@ -204,7 +204,12 @@ class FistaSearch(Search[InFlight]):
         super().__init__(attack, x, y, progress)
         judged = EveryIterate if self.shortcuts.screen == "every" else LikelyIterates
         self.screen: Screen = judged(
-            self.verdicts, attack.decision_rule, attack.beta, attack.confidence, attack.max_iter
+            self.verdicts,
+            self.view.first_margins,
+            attack.decision_rule,
+            attack.beta,
+            attack.confidence,
+            attack.max_iter,
         )
         k = torch.arange(attack.max_iter + 1, dtype=torch.float64)
         rates = attack.learning_rate * (1 - k / attack.max_iter).sqrt()
@@ -212,11 +217,11 @@ class FistaSearch(Search[InFlight]):
         self.momenta = (k / (k + 3)).float().to(x.device)
 
     def _board(self, rows: Tensor) -> InFlight:
-        return InFlight.board(rows, self.x, self.y, self.attack.initial_const)
+        return InFlight.board(rows, self.x, self.attack.initial_const)
 
     def _iterate(self, at: InFlight) -> Tensor:
         """An iteration of Algorithm 1 for every image in flight, each at its own k and c."""
-        margins, gradient = self.model.margin_and_gradient(at.momentum, at.y)
+        margins, gradient = self.view.margin_and_gradient(at.momentum, at.row)
         self._remember_first(at, margins, gradient)
         over = self.screen.before_step(at, margins, gradient) | self._settled(at, margins)
         self._step(at, margins, gradient, ~over)
@@ -269,8 +274,9 @@ class FistaSearch(Search[InFlight]):
         at.lowest = at.lowest.masked_fill(which, torch.inf)
         at.lowest_k = at.lowest_k.masked_fill(which, 0)
         known = which & ~warm & self.attack.speed.reuse_first_gradient
-        at.lowest = torch.where(known, self._loss(at, at.first_margin), at.lowest)
-        self._step(at, at.first_margin, at.first_gradient, known)
+        first_margin = self.view.first_margins[at.row]
+        at.lowest = torch.where(known, self._loss(at, first_margin), at.lowest)
+        self._step(at, first_margin, at.first_gradient, known)
         stuck = known & self._stuck(at)
         return stuck | self.screen.after_step(at, known & ~stuck)
 
@@ -285,9 +291,8 @@ class FistaSearch(Search[InFlight]):
         first = (at.step == 0) & (at.k == 0)
         if not first.any():
             return
-        at.first_margin = torch.where(first, margins, at.first_margin)
+        self.view.first_margins[at.row[first]] = margins[first]
         at.first_gradient = torch.where(per_image(first), gradient, at.first_gradient)
-        self.first_margins[at.row] = at.first_margin
         if self.shortcuts.first_const == "linear":
             const = linear_const(margins, gradient, self.attack.confidence)
             const = const.clamp(self.attack.initial_const, _UNBOUNDED)

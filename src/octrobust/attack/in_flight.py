@@ -15,12 +15,11 @@ class Flight:
 
     Attributes:
         row: (n,) int64, the image's row among all.
-        x, y: (n, C, H, W) the clean image; (n,) its class.
+        x: (n, C, H, W) the clean image.
     """
 
     row: Tensor
     x: Tensor
-    y: Tensor
 
     def __len__(self) -> int:
         return len(self.row)
@@ -46,7 +45,7 @@ class InFlight(Flight):
         k, step: (n,) int64, iterations made in this search step; search steps finished.
         warm: (n,) bool, this search step did not start from the clean image.
         const, lower, upper: (n,) c and the bracket around it.
-        first_margin, first_gradient: (n,), (n, C, H, W) at the clean image.
+        first_gradient: (n, C, H, W) of the margin, at the clean image.
         lowest, lowest_k: (n,) the lowest loss of this search step, and its iteration.
     """
 
@@ -58,21 +57,19 @@ class InFlight(Flight):
     const: Tensor
     lower: Tensor
     upper: Tensor
-    first_margin: Tensor
     first_gradient: Tensor
     lowest: Tensor
     lowest_k: Tensor
 
     @classmethod
-    def board(cls, rows: Tensor, x: Tensor, y: Tensor, const: float) -> InFlight:
-        """The images of these rows of x (N, C, H, W) and y (N,), at the beginning."""
+    def board(cls, rows: Tensor, x: Tensor, const: float) -> InFlight:
+        """The images of these rows of x (N, C, H, W), at the beginning."""
         images = x[rows]
         none = torch.zeros_like(rows)
         zero = torch.zeros(len(rows), device=x.device)
         return cls(
             row=rows,
             x=images,
-            y=y[rows],
             current=images,
             momentum=images,
             k=none,
@@ -81,7 +78,6 @@ class InFlight(Flight):
             const=torch.full_like(zero, const),
             lower=zero,
             upper=torch.full_like(zero, torch.inf),
-            first_margin=zero,
             first_gradient=torch.zeros_like(images),
             lowest=torch.full_like(zero, torch.inf),
             lowest_k=none,

@@ -29,9 +29,13 @@ _CLOSER = 0.99  # a distance that counts as progress, as a fraction of the last 
 # them ended within 5 % of the same median.
 # How far beyond the boundary to aim, as a fraction of the clean image's distance to it in logits:
 # at first, after a failure, after a success. The linearised boundary is a little off.
-_AIM, _FURTHER, _LESS, _LEAST, _MOST = 0.2, 1.3, 0.6, 0.002, 100.0
+_AIM, _FURTHER, _LESS, _LEAST, _MOST = 0.2, 1.15, 0.6, 0.002, 0.5
 # Share of the way to the projection that is gone, before the first success and after it.
 _SEEK, _REFINE = 0.25, 0.6
+# Where the boundary bends, long steps leap to and fro before it: after so many passes the way gone
+# is halved (a third, ...), and the furthest aim doubled (tripled, ...). Without, 7 to 9 % of the
+# demo's images were never misclassified.
+_HALVED, _DOUBLED = 20, 10
 # Weight of L1 beside the squared L2 where the decision rule is L1: nearly L1 alone.
 _ALMOST_L1 = 5.0
 _BISECTIONS, _LOWEST, _HIGHEST = 21, 1e-10, 1e6  # of c, for a gradient of at most 1
@@ -91,12 +95,12 @@ class ProjectionSearch(Search[Projecting]):
         images, zero = self.x[rows], torch.zeros(len(rows), device=self.x.device)
         aim, infinite = torch.full_like(zero, self.aim), torch.full_like(zero, torch.inf)
         k = self.iterations[rows]
-        return Projecting(rows, images, self.y[rows], images, k, zero, aim, infinite, k)
+        return Projecting(rows, images, images, k, zero, aim, infinite, k)
 
     def _iterate(self, at: Projecting) -> Tensor:
-        margins, gradient = self.model.margin_and_gradient(at.current, at.y)
-        first = self.first_margins[at.row]
-        self.first_margins[at.row] = torch.where(at.k == 0, margins, first)
+        margins, gradient = self.view.margin_and_gradient(at.current, at.row)
+        first = self.view.first_margins[at.row]
+        self.view.first_margins[at.row] = torch.where(at.k == 0, margins, first)
         self._judge(at, margins)
         at.k = at.k + 1
         self.iterations[at.row] += 1
@@ -108,13 +112,14 @@ class ProjectionSearch(Search[Projecting]):
         success."""
         distance = self._distance(at)
         moved = distance > 0
-        self._offer(at, distance, moved & self._within_reach(margins, at.row))
+        self._offer(at, distance, moved & self.view.within_reach(margins, at.row))
         success = moved & self.attack.is_success(margins)
         closer = success & (distance < _CLOSER * at.nearest)
         at.nearest = torch.where(closer, distance, at.nearest)
         at.nearest_k = torch.where(closer, at.k, at.nearest_k)
         less, further = at.beyond * _LESS, at.beyond * _FURTHER
-        beyond = torch.where(success, less.clamp(min=_LEAST), further.clamp(max=_MOST))
+        furthest = torch.maximum(at.beyond, _MOST * (1 + at.k / _DOUBLED))
+        beyond = torch.where(success, less.clamp(min=_LEAST), torch.minimum(further, furthest))
         at.beyond = torch.where(moved, beyond, at.beyond)
 
     def _distance(self, at: Projecting) -> Tensor:
@@ -129,14 +134,15 @@ class ProjectionSearch(Search[Projecting]):
     def _step(self, at: Projecting, margins: Tensor, gradient: Tensor) -> Tensor:
         """Some of the way to the projection onto the boundary as linearised here. (n,) bool: where
         there is no way off the clean image."""
-        confidence, first = self.attack.confidence, self.first_margins[at.row]
+        confidence, first = self.attack.confidence, self.view.first_margins[at.row]
         # No nearer to the boundary than the view of the network can be trusted.
-        aim, trust = (confidence - first).clamp(min=1e-3), self.model.slack * first.abs()
-        beyond = torch.maximum(at.beyond * aim, trust)
+        aim = (confidence - first).clamp(min=1e-3)
+        beyond = torch.maximum(at.beyond * aim, self.view.doubt(at.row))
         # <gradient, d> that takes the linearised margin of x + d there.
         needed = confidence + beyond - margins + distances.total(gradient * (at.current - at.x))
         change, at.const = project(gradient, at.x, needed, self.weight)
-        share = per_image(torch.where(torch.isfinite(at.nearest), _REFINE, _SEEK))
+        seek = _SEEK / (1 + at.k / _HALVED)
+        share = per_image(torch.where(torch.isfinite(at.nearest), _REFINE, seek))
         following = (at.current + share * (at.x + change - at.current)).clamp(0.0, 1.0)
         # What is on its way back to x ends there once it is as near as EAD's threshold (eq. 8).
         returns = (change == 0) & ((following - at.x).abs() <= self.attack.beta)

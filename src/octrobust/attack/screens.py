@@ -33,15 +33,23 @@ class _Offers:
 
     Args:
         verdicts: where candidates go.
+        first_margins: (N,) at the clean images.
         rule, beta: the decision rule, and its weight of L1.
         confidence: margin wanted.
         max_iter: iterations of a search step.
     """
 
     def __init__(
-        self, verdicts: Verdicts, rule: str, beta: float, confidence: float, max_iter: int
+        self,
+        verdicts: Verdicts,
+        first_margins: Tensor,
+        rule: str,
+        beta: float,
+        confidence: float,
+        max_iter: int,
     ) -> None:
-        self.verdicts, self.rule, self.beta = verdicts, rule, beta
+        self.verdicts, self.first_margins = verdicts, first_margins
+        self.rule, self.beta = rule, beta
         self.confidence, self.max_iter = confidence, max_iter
 
     def _offer(self, at: InFlight, which: Tensor) -> None:
@@ -71,7 +79,7 @@ class LikelyIterates(_Offers):
 
     def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor:
         change = distances.total(gradient * (at.momentum - at.current))
-        slack = _OF_CHANGE * change.abs() + _OF_MARGIN * at.first_margin.abs()
+        slack = _OF_CHANGE * change.abs() + _OF_MARGIN * self.first_margins[at.row].abs()
         self._offer(at, (at.k > 0) & (margins - change + slack >= self.confidence))
         return at.k == self.max_iter
 

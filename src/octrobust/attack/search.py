@@ -21,6 +21,39 @@ F = TypeVar("F", bound=Flight)
 Progress = Callable[[int], None]
 
 
+class View:
+    """What a search knows of the original network from the cheaper one that it asks.
+
+    Args:
+        network: the cheaper one.
+        y: (N,) int64, of all images.
+        confidence: margin wanted.
+
+    Attributes:
+        first_margins: (N,) at the clean images, once an image has been looked at.
+    """
+
+    def __init__(self, network: SearchModel, y: Tensor, confidence: float) -> None:
+        self.network, self.confidence, self._y = network, confidence, y
+        self.first_margins = torch.zeros(len(y), device=y.device)
+
+    def margin_and_gradient(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins (n,) and their gradients (n, C, H, W) at images for these rows."""
+        return self.network.margin_and_gradient(images, self._y[rows])
+
+    def may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Where a success of the original network is not ruled out: (n,) bool."""
+        return self.within_reach(self.network.margin(images, self._y[rows]), rows)
+
+    def within_reach(self, margins: Tensor, rows: Tensor) -> Tensor:
+        """The same, from the margins (n,) that this view has."""
+        return margins + self.doubt(rows) >= self.confidence
+
+    def doubt(self, rows: Tensor) -> Tensor:
+        """How far a margin may be off, (n,)."""
+        return self.network.slack * self.first_margins[rows].abs()
+
+
 class Search(ABC, Generic[F]):
     """One run over N images.
 
@@ -30,16 +63,15 @@ class Search(ABC, Generic[F]):
         progress: see `ElasticNet.run`.
 
     Attributes:
-        model: the network as the search sees it.
-        first_margins: (N,) at the clean images, once an image has been looked at.
+        view: the network as the search sees it.
         verdicts: the best examples so far.
         iterations: (N,) int64, made for each image.
     """
 
     def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
-        self.attack, self.x, self.y = attack, x, y
+        self.attack, self.x = attack, x
         self.shortcuts, self.progress = attack.shortcuts, progress
-        self.model = SearchModel(
+        network = SearchModel(
             attack.model,
             x.shape[1],
             x.device,
@@ -47,10 +79,12 @@ class Search(ABC, Generic[F]):
             speed=attack.speed,
             spent=attack.spent,
         )
-        self.first_margins = torch.zeros(len(x), device=x.device)
+        self.view = View(network, y, attack.confidence)
+        # Neither question may refer to this search: a cycle would keep every finished shard's
+        # copy of the network until the collector comes by.
         self.verdicts = Verdicts(
             lambda images, rows: attack.is_success(attack.margins(images, y[rows])),
-            self._may_succeed if self.asks_twice and self.model.slack else None,
+            self.view.may_succeed if self.asks_twice and network.slack else None,
             x,
             defer=attack.speed.defer_verdicts,
         )
@@ -79,12 +113,3 @@ class Search(ABC, Generic[F]):
                 flight = flight.joined(self._board(boarding))
             flight = flight.only(self._iterate(flight))
         self.verdicts.finish()
-
-    def _may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Where the search's view of the network does not rule a success out: (n,) bool."""
-        return self._within_reach(self.model.margin(images, self.y[rows]), rows)
-
-    def _within_reach(self, margins: Tensor, rows: Tensor) -> Tensor:
-        """Where the original network's margin may be the one wanted, the view's being so: (n,)."""
-        slack = self.model.slack * self.first_margins[rows].abs()
-        return margins + slack >= self.attack.confidence
