@@ -16,7 +16,9 @@ def main(split: str) -> None:
         out = Path("data/adversarial") / split
         run.artifacts = [out / "records.csv", out / "manifest.json"]
         model = Path("models") / params.attack.target
-        run.unfinished = attack_split(params, split, Path("data/arrays"), model, out, run.metrics)
+        per_class = getattr(params.attack.images_per_class, split)
+        arrays = Path("data/arrays")
+        run.unfinished = attack_split(params, split, per_class, arrays, model, out, run.metrics)
 
 
 if __name__ == "__main__":

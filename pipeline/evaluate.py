@@ -4,7 +4,7 @@ from pathlib import Path
 
 from octrobust import config
 from octrobust.errors import one_line_errors
-from octrobust.stages.evaluate import evaluate
+from octrobust.stages.evaluate import PLOTS, evaluate
 from octrobust.tracking.stage import stage_run
 
 
@@ -14,8 +14,8 @@ def main() -> None:
     with stage_run("evaluate", params=logged) as run:
         run.metrics = Path("metrics/evaluation.json")
         plots = Path("plots")
-        run.artifacts = [plots / "distortion.csv", plots / "confusion"]
-        run.unfinished = evaluate(
+        run.artifacts = [plots / name for name in PLOTS]
+        evaluate(
             params,
             Path("data/arrays"),
             Path("models"),

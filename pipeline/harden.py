@@ -1,5 +1,6 @@
-"""models/hardened: adversarial training of the attacked model."""
+"""models/hardened_VARIANT: the attacked model, hardened."""
 
+import sys
 from pathlib import Path
 
 from octrobust import config
@@ -8,15 +9,16 @@ from octrobust.stages.harden import harden
 from octrobust.tracking.stage import stage_run
 
 
-def main() -> None:
+def main(variant: str) -> None:
     params = config.load()
-    with stage_run("harden", params={"harden": params.harden.model_dump()}) as run:
-        run.metrics = Path("metrics/train/hardened.json")
-        run.curves = [Path("plots/training/hardened.csv")]
-        model = Path("models/hardened")
+    with stage_run(f"harden@{variant}", params={"harden": params.harden.model_dump()}) as run:
+        model = Path("models") / f"{config.HARDENED}_{variant}"
+        run.metrics = Path(f"metrics/train/{model.name}.json")
+        run.curves = [Path(f"plots/training/{model.name}.csv")]
         run.artifacts = [model / "model.json"]
         run.unfinished = harden(
             params,
+            variant,
             Path("data/arrays"),
             Path("data/adversarial/train"),
             Path("models") / params.attack.target,
@@ -28,4 +30,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     with one_line_errors():
-        main()
+        main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""reports/index.html, metrics/summary.json and the summary run in MLflow."""
+"""reports/index.html, reports/cards, metrics/summary.json and the summary run in MLflow."""
 
 from pathlib import Path
 
@@ -15,8 +15,9 @@ def main() -> None:
         run.kind = "summary"
         run.metrics = Path("metrics/summary.json")
         page, figures = Path("reports/index.html"), Path("reports/figures")
-        run.artifacts = [page, figures]
-        build(Path(), params, page, run.metrics, figures, revision(Path()))
+        cards = Path("reports/cards")
+        run.artifacts = [page, figures, cards]
+        build(Path(), params, page, run.metrics, figures, cards, revision(Path()))
 
 
 if __name__ == "__main__":

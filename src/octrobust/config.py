@@ -161,13 +161,88 @@ class Attack(Section):
     images_per_class: ImagesPerClass
 
 
+class Inner(Section):
+    """Adversarial examples made afresh in training; see `octrobust.training.objectives`."""
+
+    norm: Literal["L2", "Linf"]
+    budget: PositiveFloat
+    steps: Positive
+    ramp: Fraction
+    weight: PositiveFloat | None
+    validation_budget: PositiveFloat
+    validation_steps: Positive
+
+
+HARDENED = "hardened"  # what the names of hardened models begin with
+
+
+class Defence(Section):
+    """One way to harden; epochs and learning_rate replace those of `harden`."""
+
+    method: Literal["static", "duplicates", "online", "trades"]
+    learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
+    epochs: Positive | None
+    learning_rate: PositiveFloat | None
+    patience: Positive | None
+    inner: Inner | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Defence:
+        online = self.method in ("online", "trades")
+        if online != (self.inner is not None):
+            raise ValueError(f"inner: method {self.method} {'needs it' if online else 'has none'}")
+        if self.inner and (self.method == "trades") != (self.inner.weight is not None):
+            raise ValueError("inner.weight: method trades needs it, no other has it")
+        images = "data/arrays/train.npy" if online else "data/adversarial/train"
+        if self.learns_from != images:
+            raise ValueError(f"learns_from: method {self.method} learns from {images}")
+        return self
+
+
 class Harden(Fit):
-    """Adversarial training: the fit loop on clean originals plus the adversarial set."""
+    """Adversarial training of the attacked model: the fit loop, in every variant's way."""
+
+    variants: Annotated[dict[Name, Defence], Field(min_length=1)]
+
+    def fit(self, variant: str) -> Fit:
+        """The fit loop's settings for this variant, its own in place of the common ones."""
+        own = self.variants[variant]
+        common = self.model_dump(exclude={"variants"})
+        replaced = {"epochs": own.epochs, "learning_rate": own.learning_rate}
+        return Fit.model_validate({**common, **{k: v for k, v in replaced.items() if v}})
+
+    @model_validator(mode="after")
+    def _has_the_papers(self) -> Harden:
+        if "static" not in self.variants or self.variants["static"].method != "static":
+            raise ValueError("variants.static: the paper's own way, method static, must be there")
+        return self
+
+
+Budgets = Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class Battery(Section):
+    """Which attacks, how hard; see `octrobust.attack.suite.Sizes`."""
+
+    models: Annotated[list[Name], Field(min_length=1)]
+    images_per_class: Positive | None
+    channels: Annotated[list[Literal["grey", "rgb"]], Field(min_length=1)]
+    l2: Budgets
+    linf: Budgets
+    steps: Annotated[int, Field(ge=2)]
+    restarts: NonNegative
+    square_queries: NonNegative
+    hop_skip_jump_rounds: NonNegative
+    noise_draws: NonNegative
+    seed: NonNegative
 
 
 class Evaluate(Section):
-    adaptive_images_per_class: Positive | None
+    adaptive: Annotated[list[Name], Field(min_length=1)]
+    images_per_class: Positive | None
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
+    corruption_severities: list[Annotated[int, Field(ge=1, le=5)]]
+    battery: Battery
 
 
 class Compute(Section):
@@ -196,7 +271,27 @@ class Params(Section):
         if self.attack.target not in self.train.variants:
             known = ", ".join(self.train.variants)
             raise ValueError(f"attack.target: '{self.attack.target}' is none of: {known}")
+        for key, names in (
+            ("evaluate.adaptive", self.evaluate.adaptive),
+            ("evaluate.battery.models", self.evaluate.battery.models),
+        ):
+            for name in names:
+                if name not in self.models():
+                    known = ", ".join(self.models())
+                    raise ValueError(f"{key}: '{name}' is none of: {known}")
+        if self.attack.target in self.evaluate.adaptive:
+            raise ValueError(
+                f"evaluate.adaptive: the set made on attack.target, {self.attack.target}, is there "
+                "already: name the other models only"
+            )
+        missing = f"{HARDENED}_static"
+        if missing not in self.evaluate.adaptive:
+            raise ValueError(f"evaluate.adaptive: {missing} must be there, the headline needs it")
         return self
+
+    def models(self) -> tuple[str, ...]:
+        """All models by the names of their folders: train variants, then hardened ones."""
+        return (*self.train.variants, *(f"{HARDENED}_{name}" for name in self.harden.variants))
 
 
 def _describe(error: ValidationError) -> str:

@@ -21,16 +21,34 @@ TINY: dict[str, dict[str, Any]] = {
         "phantom": {"patients_per_class": 14, "images_per_patient": 2, "seed": 7},
     },
     "split": {"train": 8, "validation": 4, "test": 4, "extra": 2},
-    "train": {"epochs": 2, "batch_size": 4},
+    "train": {"epochs": 6, "batch_size": 4},
     "attack": {
-        "binary_search_steps": 3,
-        "max_iter": 5,
+        "binary_search_steps": 4,
+        "max_iter": 8,
         "learning_rate": 0.2,
         "initial_const": 1.0,
         "images_per_class": {"train": 3, "test": None},
     },
-    "harden": {"epochs": 1, "batch_size": 4},
-    "evaluate": {"adaptive_images_per_class": 2},
+    "harden": {
+        "epochs": 1,
+        "batch_size": 4,
+        "variants": {"online": {"epochs": 1, "inner": {"steps": 1, "validation_steps": 1}}},
+    },
+    "evaluate": {
+        "adaptive": ["hardened_static", "hardened_online"],
+        "images_per_class": 2,
+        "corruption_severities": [2],
+        "battery": {
+            "models": ["config_1", "hardened_online"],
+            "images_per_class": 2,
+            "l2": [1.0],
+            "linf": [0.02],
+            "steps": 2,
+            "square_queries": 2,
+            "hop_skip_jump_rounds": 0,
+            "noise_draws": 1,
+        },
+    },
     "compute": {"threads": 2, "shard_size": 4},
 }
 
@@ -83,6 +101,15 @@ def shipped_files() -> list[str]:
     return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 
+def update(tree: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Put changes in, key by key at every depth."""
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            update(tree[key], value)
+        else:
+            tree[key] = value
+
+
 def new_checkout(root: Path, changes: dict[str, dict[str, Any]]) -> Checkout:
     for name in shipped_files():
         if name == "dvc.lock" or name.startswith("metrics/"):
@@ -90,8 +117,7 @@ def new_checkout(root: Path, changes: dict[str, dict[str, Any]]) -> Checkout:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     params = yaml.safe_load((root / "params.yaml").read_text())
-    for section, values in changes.items():
-        params[section].update(values)
+    update(params, changes)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     checkout = Checkout(root)
     checkout.run("git", "init", "--quiet", "--initial-branch=main")

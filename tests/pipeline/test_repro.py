@@ -16,7 +16,14 @@ BEFORE_ATTACK = {
     *("ingest", "split", "validate", "prepare"),
     *("train@config_1", "train@config_2", "train@config_3"),
 }
-FROM_ATTACK = {"attack@train", "attack@test", "harden", "evaluate", "report"}
+BATTERIES = {"battery@config_1", "battery@hardened_online"}
+HARDENED_ONLINE = {"harden@online", "adaptive@hardened_online", "battery@hardened_online"}
+# Online training makes its own adversarial images: beta does not reach it.
+FROM_BETA = {
+    *("attack@train", "attack@test", "harden@static", "harden@control"),
+    *("adaptive@hardened_static", "adaptive@hardened_online", *BATTERIES, "evaluate", "report"),
+}
+FROM_ATTACK = FROM_BETA | HARDENED_ONLINE
 HEADLINE = {
     *("accuracy_config_1", "accuracy_config_2", "accuracy_config_3", "accuracy_attacked"),
     *("accuracy_hardened", "accuracy_hardened_clean", "accuracy_hardened_adaptive"),
@@ -36,11 +43,24 @@ def test_the_summary_has_the_contracts_names(finished: Checkout) -> None:
     summary = finished.json("metrics/summary.json")
     assert set(summary) >= HEADLINE
     evaluation = finished.json("metrics/evaluation.json")
-    hardened = evaluation["models"]["hardened"]
-    assert summary["accuracy_hardened"] == hardened["static"]["accuracy"]
-    assert summary["accuracy_hardened_adaptive"] == hardened["adaptive"]["accuracy"]
-    assert summary["accuracy_attacked"] == evaluation["models"]["config_1"]["static"]["accuracy"]
-    assert hardened["adaptive"]["crafted_on"] == "hardened"
+    hardened = evaluation["models"]["hardened_static"]
+    assert summary["accuracy_hardened"] == hardened["config_1"]["accuracy"]
+    assert summary["accuracy_hardened_adaptive"] == hardened["hardened_static"]["accuracy"]
+    assert summary["accuracy_attacked"] == evaluation["models"]["config_1"]["config_1"]["accuracy"]
+    battery = finished.json("metrics/battery/hardened_online.json")["channels"]["grey"]
+    worst = battery["worst_case"]["l2"]["1"]["accuracy"]
+    assert summary["robust_accuracy_l2_1_hardened_online"] == worst
+    assert worst <= battery["attacks"]["pgd_l2_1"]["accuracy"] <= battery["clean"]["accuracy"]
+
+
+def test_the_battery_records_every_image_under_every_attack(finished: Checkout) -> None:
+    with (finished.root / "reports/battery/config_1.csv").open() as source:
+        rows = list(csv.DictReader(source))
+    attacks = finished.json("metrics/battery/config_1.json")["channels"]["grey"]["attacks"]
+    assert {row["attack"] for row in rows} == set(attacks)
+    assert len(rows) == 4 * len(attacks)
+    turned = [row for row in rows if row["success"] == "1" and row["attack"] == "pgd_l2_1"]
+    assert all(0 < float(row["l2"]) <= 1.0001 for row in turned)
 
 
 def test_the_attacked_models_static_accuracy_is_what_the_records_say(finished: Checkout) -> None:
@@ -93,7 +113,8 @@ def test_every_stage_is_a_child_of_one_summary_run(finished: Checkout) -> None:
     ("module", "expected"),
     [
         ("evaluation/metrics.py", {"evaluate"}),
-        ("attack/elastic_net.py", {"attack@train", "attack@test", "harden", "evaluate"}),
+        ("attack/suite.py", BATTERIES),
+        ("training/adversarial.py", {"harden@static", "harden@control", "harden@online"}),
         ("data/split.py", {"split"}),
         ("tracking/stage.py", set()),
     ],
@@ -108,19 +129,15 @@ def test_an_edit_changes_exactly_the_stages_that_use_it(
         status = finished.run("dvc", "status", "--json").stdout
     finally:
         path.write_text(text)
-    changed = set(re.findall(r'"([a-z]+(?:@\w+)?)": \[', status))
-    if module == "attack/elastic_net.py":
-        assert "report" in changed or changed >= expected
-        changed.discard("report")
-    assert changed == expected
+    assert set(re.findall(r'"([a-z]+(?:@\w+)?)": \[', status)) == expected
 
 
 def test_changing_beta_runs_the_attack_and_what_follows_alone(finished: Checkout) -> None:
     before = finished.yaml("dvc.lock")["stages"]
     done = finished.run("dvc", "exp", "run", "--name", "sparse", "-S", "attack.beta=0.01")
     after = finished.yaml("dvc.lock")["stages"]
-    assert stages_run(done.stdout) == FROM_ATTACK
-    assert {name for name in after if after[name] != before[name]} == FROM_ATTACK
+    assert stages_run(done.stdout) == FROM_BETA
+    assert {name for name in after if after[name] != before[name]} == FROM_BETA
     beta = {run.data.params["attack.beta"]: run for run in summaries(finished)}
     assert set(beta) == {"0.001", "0.01"}
     assert beta["0.01"].data.tags["octrobust.dvc_experiment"] == "sparse"
@@ -148,7 +165,11 @@ def test_queued_experiments_land_in_dvc_and_in_the_projects_own_store(finished: 
 def test_plots_show_curves_confusion_and_distortion(finished: Checkout, tmp_path: Path) -> None:
     finished.run("dvc", "plots", "show", "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text()
-    for title in ("Training and validation accuracy", "hardened on adaptive", "L2 distance"):
+    for title in (
+        "Training and validation accuracy",
+        "hardened_static on test images",
+        "L2 distance",
+    ):
         assert title in page
 
 
@@ -161,7 +182,7 @@ def test_push_and_pull_bring_everything_back_in_a_fresh_clone(
     clone = Checkout(tmp_path / "clone")
     clone.run("dvc", "remote", "add", "--local", "--default", "disk", str(tmp_path / "remote"))
     clone.run("dvc", "pull", "--quiet")
-    assert (clone.root / "models/hardened/model.safetensors").is_file()
+    assert (clone.root / "models/hardened_static/model.safetensors").is_file()
     assert clone.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
     first, second = (clone.run("octrobust", "track").stdout for _ in range(2))
     assert "logged 0" not in first

@@ -1,4 +1,4 @@
-"""Metrics against statsmodels-free textbook values and scikit-learn."""
+"""Metrics against scikit-learn, scipy and textbook values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn import metrics as oracle
+from sklearn.calibration import calibration_curve
 
 from octrobust.evaluation.distortion import distortion, histogram
-from octrobust.evaluation.metrics import classification
+from octrobust.evaluation.metrics import classification, reliability
 
 
 def test_against_scikit_learn() -> None:
@@ -17,29 +18,43 @@ def test_against_scikit_learn() -> None:
     targets = rng.integers(0, 2, 200)
     positive = np.clip(targets * 0.3 + rng.uniform(0, 0.7, 200), 0, 1)
     predicted = positive > 0.5
-    found = classification(targets, positive, 0.95)
+    found = classification(targets, positive, [""] * 200, 0.95)
     assert found["accuracy"] == pytest.approx(oracle.accuracy_score(targets, predicted))
     assert found["sensitivity"] == pytest.approx(oracle.recall_score(targets, predicted))
     assert found["specificity"] == pytest.approx(
         oracle.recall_score(targets, predicted, pos_label=0)
     )
     assert found["auc"] == pytest.approx(oracle.roc_auc_score(targets, positive))
+    assert found["mcc"] == pytest.approx(oracle.matthews_corrcoef(targets, predicted))
+    assert found["brier"] == pytest.approx(np.mean((positive - targets) ** 2))
     (tn, fp), (fn, tp) = found["confusion"]
     assert (tn + fp, fn + tp) == ((targets == 0).sum(), (targets == 1).sum())
     assert tn + tp == found["correct"]
 
 
-def test_wilson_interval_as_published() -> None:
-    """Newcombe, Stat Med 1998, table I: 81 of 263 gives 0.2553 to 0.3662."""
-    targets = np.ones(263, dtype=np.int64)
-    positive = np.array([0.9] * 81 + [0.1] * 182)
-    found = classification(targets, positive, 0.95)
-    assert found["accuracy_low"] == pytest.approx(0.2553, abs=5e-5)
-    assert found["accuracy_high"] == pytest.approx(0.3662, abs=5e-5)
+def test_calibration_against_scikit_learn() -> None:
+    """Its curve over the same bins, of how often the predicted class is right."""
+    rng = np.random.default_rng(3)
+    positive = rng.uniform(0, 1, 500)
+    targets = (rng.uniform(0, 1, 500) < positive**2).astype(np.int64)
+    confidence = np.maximum(positive, 1 - positive)
+    right = (positive > 0.5) == targets
+    observed, predicted = calibration_curve(right, confidence, n_bins=10, strategy="uniform")
+    bins = reliability(targets, positive)
+    np.testing.assert_allclose([b["accuracy"] for b in bins], observed)
+    np.testing.assert_allclose([b["confidence"] for b in bins], predicted)
+    assert sum(b["images"] for b in bins) == 500
+    weights = [b["images"] / 500 for b in bins]
+    found = classification(targets, positive, [""] * 500, 0.95)
+    assert found["ece"] == pytest.approx(np.dot(weights, np.abs(observed - predicted)))
+    sure = classification(np.array([1, 0]), np.array([1.0, 0.0]), ["", ""], 0.95)
+    assert sure["ece"] == sure["brier"] == 0.0
 
 
 def test_one_class_has_no_auc() -> None:
-    found = classification(np.zeros(4, dtype=np.int64), np.array([0.1, 0.2, 0.9, 0.3]), 0.95)
+    found = classification(
+        np.zeros(4, dtype=np.int64), np.array([0.1, 0.2, 0.9, 0.3]), [""] * 4, 0.95
+    )
     assert found["auc"] is None
     assert found["sensitivity"] is None
     assert found["specificity"] == 0.75
@@ -47,7 +62,7 @@ def test_one_class_has_no_auc() -> None:
 
 def test_nothing_to_measure_is_an_error() -> None:
     with pytest.raises(ValueError, match="0 targets"):
-        classification(np.empty(0, np.int64), np.empty(0), 0.95)
+        classification(np.empty(0, np.int64), np.empty(0), [], 0.95)
 
 
 def records(**changes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor, nn
 
 from octrobust.attack import ElasticNet, Shortcuts, projection
-from octrobust.attack.projection import PATIENCE, project
+from octrobust.attack.projection import PATIENCE, ProjectionSearch, project
 from octrobust.attack.search_model import SearchModel
 
 Trained = tuple[nn.Module, Tensor, Tensor]
@@ -170,3 +170,26 @@ def test_what_the_search_sees_wrongly_is_tried_again(
     assert found.elastic_net.median() <= 1.5 * expected.elastic_net.median()
     assert sum(seen) == 180 * len(x)
     assert (found.iterations <= 180).all()
+
+
+def test_an_image_that_the_projection_finds_nothing_for_gets_the_published_algorithm(
+    small_network: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if every second image had been lost."""
+    model, x, y = small_network
+    settings: dict[str, Any] = {
+        "learning_rate": 0.05,
+        "binary_search_steps": 4,
+        "max_iter": 20,
+        "initial_const": 0.1,
+    }
+    run = ProjectionSearch.run
+    monkeypatch.setattr(ProjectionSearch, "run", lambda self, rows: run(self, rows[rows % 2 == 0]))
+    found = ElasticNet(model, **settings, shortcuts=Shortcuts(solver="projection")).run(x, y)
+    monkeypatch.undo()
+    lost = torch.arange(1, len(x), 2)
+    published = ElasticNet(model, **settings).run(x[lost], y[lost])
+    assert found.success.all()
+    assert torch.equal(found.x_adv[lost], published.x_adv)
+    assert torch.equal(found.iterations[lost], published.iterations)
+    assert torch.equal(found.const[lost], published.const)

@@ -417,6 +417,20 @@ def test_a_data_version_is_that_of_the_stage_which_made_it(fresh: Path) -> None:
     ]
 
 
+def test_a_data_set_that_a_parameter_names_is_found(fresh: Path) -> None:
+    outs = [{"path": "data/adversarial/train", "md5": "set.dir"}]
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"attack@train": {"outs": outs}}}))
+    do = {"cmd": "true", "deps": ["${item.learns_from}", "models/config_1"]}
+    steps = {"harden": {"foreach": "${harden.variants}", "do": do}}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": steps}))
+    variants = {"static": {"learns_from": "data/adversarial/train"}}
+    Path("params.yaml").write_text(yaml.safe_dump({"harden": {"variants": variants}}))
+    assert [each.path for each in provenance.datasets(fresh, "harden@static")] == [
+        "data/adversarial/train"
+    ]
+    assert provenance.datasets(fresh, "harden@other") == []
+
+
 def test_only_changed_code_makes_a_revision_dirty(fresh: Path) -> None:
     def git(*command: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]

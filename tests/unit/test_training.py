@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from octrobust.config import Augmentation, Fit, Model
+from octrobust.config import Augmentation, Fit, Inner, Model
 from octrobust.errors import UserError
 from octrobust.model.build import OCTClassifier, build
 from octrobust.training import fit as fit_module
+from octrobust.training.adversarial import Online, Trades, attacked
 from octrobust.training.datasets import (
     Augmented,
     BalancedBatches,
@@ -23,7 +26,8 @@ from octrobust.training.datasets import (
     StoredFloats,
     _crop,
 )
-from octrobust.training.fit import fit
+from octrobust.training.fit import ROBUST, fit
+from octrobust.training.objectives import Clean
 from tests.conftest import blobs
 
 SIDE = 75  # the smallest the network takes
@@ -196,3 +200,103 @@ def test_the_best_epoch_has_the_highest_accuracy_and_is_the_latest_of_equals(
     model = network("repeat_3")
     result = fit(model, training_set(4), validation, settings, checkpoint=tmp_path / "c.pt")
     assert result.best_epoch == 3
+
+
+INNER = Inner(
+    norm="L2",
+    budget=1.5,
+    steps=2,
+    ramp=0.5,
+    weight=None,
+    validation_budget=0.5,
+    validation_steps=2,
+)
+
+
+@pytest.mark.parametrize("kind", [Online, Trades])
+def test_training_on_fresh_adversarials_makes_a_network_harder_to_turn(
+    kind: type[Online], small_network: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    """Against the same network trained as long on clean images, under the same attack."""
+    reference, held_out, labels = small_network
+    x, y = (torch.from_numpy(part) for part in blobs(64, 16, seed=0))
+    inner = INNER.model_copy(update={"steps": 3, "weight": 3.0 if kind is Trades else None})
+
+    def right(objective: Online | Clean) -> int:
+        model = copy.deepcopy(reference)
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        torch.manual_seed(0)
+        model.train()
+        for step in range(40):
+            loss, logits = objective.loss(model, x, y, step / 40)
+            assert logits.shape == (64, 2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            assert model.training
+        model.eval()
+        worst = attacked(model, held_out, held_out, labels, 1.4, "L2", 10)
+        with torch.no_grad():
+            return int((model(worst).argmax(1) == labels).sum())
+
+    assert right(kind(inner)) >= right(Clean()) + 8  # of 24; seen: 18 and 16 against 1
+
+
+def test_the_budget_grows_over_the_ramp() -> None:
+    online = Online(INNER)
+    assert [online.budget(done) for done in (0.0, 0.25, 0.5, 1.0)] == [0.0, 0.75, 1.5, 1.5]
+    assert Online(INNER.model_copy(update={"ramp": 0.0})).budget(0.0) == 1.5
+
+
+def test_the_attack_in_training_leaves_no_gradient_behind(
+    small_network: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    model, x, y = small_network
+    model = copy.deepcopy(model).train()
+    worst = attacked(model, x, x, y, 0.5, "L2", 2)
+    assert all(p.grad is None for p in model.parameters())
+    assert model.training
+    assert not worst.requires_grad
+    assert (worst - x).flatten(1).norm(dim=1).max() <= 0.5 + 1e-5
+
+
+def test_an_online_fit_repeats_itself_and_chooses_by_robust_accuracy(tmp_path: Path) -> None:
+    settings = FIT.model_copy(update={"epochs": 2})
+    models = [network("repeat_3"), network("repeat_3")]
+    results = [
+        fit(
+            model,
+            training_set(8),
+            validation,
+            settings,
+            checkpoint=tmp_path / f"{number}.pt",
+            objective=Online(INNER),
+        )
+        for number, model in enumerate(models)
+    ]
+    assert results[0].history == results[1].history
+    assert all(ROBUST in row for row in results[0].history)
+    assert torch.equal(state(models[0])["logits.weight"], state(models[1])["logits.weight"])
+
+
+def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([(0.9, 0.3), (0.8, 0.6), (0.9, 0.6), (1.0, 0.5), (1.0, 0.5), (1.0, 0.9)])
+
+    def validate(*_: object) -> dict[str, float]:
+        clean, robust = next(scores)
+        return {"validation_loss": 0.1, "validation_accuracy": clean, ROBUST: robust}
+
+    monkeypatch.setattr(fit_module._Run, "validate", validate)
+    settings = FIT.model_copy(update={"epochs": 6})
+    result = fit(
+        network("repeat_3"),
+        training_set(4),
+        validation,
+        settings,
+        checkpoint=tmp_path / "c.pt",
+        patience=2,
+    )
+    assert result.best_epoch == 3  # as robust as the second, and more accurate
+    assert len(result.history) == 5

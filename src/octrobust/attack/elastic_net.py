@@ -84,8 +84,9 @@ class ElasticNet:
         batch_size: images attacked at once, rounded up to whole batches as the network sees
             them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only.
         speed: speed-ups that keep the result.
-        shortcuts: options that change it. With the solver "projection" only the product of
-            binary_search_steps and max_iter counts, and learning_rate and initial_const do not.
+        shortcuts: options that change it. With the solver "projection" learning_rate and
+            initial_const count only for the images that it finds nothing for, and of
+            binary_search_steps and max_iter otherwise the product.
 
     Attributes:
         spent: what the last `run` asked of the network, in images.
@@ -167,10 +168,28 @@ class ElasticNet:
             x, y = x.detach().to(device, copy=True).contiguous(), y.to(device, copy=True)
             margins = self.margins(x, y)
             already = margins > 0
-            kind = FistaSearch if self.shortcuts.solver == "fista" else ProjectionSearch
-            search = kind(self, x, y, progress)
-            search.run(torch.nonzero(~self.is_success(margins)).flatten())
+            rows = torch.nonzero(~self.is_success(margins)).flatten()
+            search: Search[Any]
+            if self.shortcuts.solver == "fista":
+                search = FistaSearch(self, x, y, progress)
+                search.run(rows)
+            else:
+                search = ProjectionSearch(self, x, y, progress)
+                search.run(rows)
+                self._second_chance(search, x, y, rows)
             return self._result(search, already, home)
+
+    def _second_chance(self, search: Search[Any], x: Tensor, y: Tensor, rows: Tensor) -> None:
+        """The published algorithm where the other solver found nothing, so that no image is lost
+        by choosing that: where the gradient says little of what lies further on, its long steps
+        may still come across a success."""
+        rows = rows[torch.isinf(search.verdicts.distance[rows])]
+        if not len(rows):
+            return
+        again = FistaSearch(self, x[rows], y[rows], None)
+        again.run(torch.arange(len(rows), device=x.device))
+        search.verdicts.take(rows, again.verdicts)
+        search.iterations[rows] += again.iterations
 
     def _result(self, search: Search[Any], already: Tensor, home: torch.device) -> ElasticNetResult:
         found, x = search.verdicts, search.x

@@ -92,6 +92,11 @@ class Verdicts:
         while self._pending or self._passed:
             self._ask({c.row for c in (*self._pending, *self._passed)})
 
+    def take(self, rows: Tensor, other: Verdicts) -> None:
+        """What was found for other's images, as that of these rows."""
+        self.x_adv[rows] = other.x_adv
+        self.distance[rows], self.const[rows] = other.distance, other.const
+
     def _decides(self, candidate: _Candidate) -> bool:
         """Whether its search step may depend on it."""
         row = candidate.row

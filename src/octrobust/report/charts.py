@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from octrobust.report.examples import Example
 from octrobust.report.results import Results
@@ -90,40 +91,49 @@ def draw_curves(figure: Figure, look: Look, curves: Mapping[str, list[dict[str, 
             panels[-1][column].set_xlabel("epoch")
         else:
             panels[0][column].set_ylabel(kind)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    named = {
+        label: handle
+        for axes in panels.ravel()
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named, loc="outside upper center", ncols=len(named))
 
 
 def _curve(axes: Axes, look: Look, rows: Sequence[Mapping[str, str]], kind: str) -> None:
     epochs = [float(row["epoch"]) for row in rows]
-    for part, colour, line in zip(
-        ("train", "validation"), look.series[::-1], ("--", "-"), strict=True
-    ):
+    blue, orange, green = look.series[:3]
+    lines = [("train", orange, "--"), ("validation", blue, "-")]
+    if f"validation_robust_{kind}" in rows[0]:
+        lines.append(("validation_robust", green, ":"))
+    for part, colour, line in lines:
         values = [float(row[f"{part}_{kind}"]) for row in rows]
-        axes.plot(epochs, values, line, color=colour, marker="o", ms=3.5, label=part)
+        label = part.replace("_robust", ", attacked")
+        axes.plot(epochs, values, line, color=colour, marker="o", ms=3.5, label=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def draw_confusions(
-    figure: Figure, look: Look, results: Results, classes: Sequence[str], sets: Mapping[str, str]
+    figure: Figure, look: Look, results: Results, classes: Sequence[str], models: Sequence[str]
 ) -> None:
-    """A matrix for each model and test set (`sets`: key to name)."""
-    shape = (len(results.models), len(sets)) if look.narrow else (len(sets), len(results.models))
+    """A matrix for each model, on clean images, on those made on attack.target, and on its own."""
+    rows = ("clean", f"made on {results.target}", "made on itself")
+    shape = (len(models), len(rows)) if look.narrow else (len(rows), len(models))
     grid = figure.subplots(*shape, squeeze=False)
     columns = grid if look.narrow else grid.T  # models x sets, whichever way they are laid out
-    for model, cells in zip(results.models, columns, strict=True):
-        scores = dict(results.scores(model))
-        for (data, name), axes in zip(sets.items(), cells, strict=True):
+    for model, cells in zip(models, columns, strict=True):
+        scores = [results.score(model, data) for data in results.main_sets(model)]
+        for number, (name, axes) in enumerate(zip(rows, cells, strict=True)):
             heading, side = (name, model) if look.narrow else (model, name)
             if axes in grid[0]:
                 axes.set_title(shorten(heading, 18), fontsize="small" if look.narrow else None)
             if axes in grid[:, 0]:
                 axes.set_ylabel(f"{shorten(side, 20)}\ntrue class")
-            if data not in scores:
-                _empty(axes)
+            if number >= len(scores):
+                _empty(axes, "see\nabove" if model == results.target else "not\nmeasured")
                 continue
-            below = axes in grid[-1] or (not look.narrow and data == list(scores)[-1])
-            _matrix(axes, np.array(scores[data]["confusion"]), classes, axes in grid[:, 0], below)
+            below = axes in grid[-1] or (not look.narrow and number == len(scores) - 1)
+            counts = np.array(scores[number]["confusion"])
+            _matrix(axes, counts, classes, axes in grid[:, 0], below)
 
 
 def _matrix(
@@ -155,18 +165,77 @@ def _matrix(
         axes.set_xlabel("predicted")
 
 
-def _empty(axes: Axes) -> None:
+def _empty(axes: Axes, text: str) -> None:
     axes.set(xticks=[], yticks=[], aspect="equal", xlim=(0, 1), ylim=(0, 1))
     axes.grid(False)
     axes.spines[:].set_visible(False)
-    axes.text(0.5, 0.5, "not\nmeasured", ha="center", va="center", fontsize="small", alpha=0.7)
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize="small", alpha=0.7)
+
+
+def draw_matrix(
+    figure: Figure, look: Look, accuracies: Any, models: Sequence[str], sources: Sequence[str]
+) -> None:
+    """Accuracy of every model (row) on images attacked on every source (column)."""
+    axes = figure.subplots()
+    axes.imshow(accuracies, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (i, j), accuracy in np.ndenumerate(accuracies):
+        own = models[i] == sources[j]
+        axes.text(
+            j,
+            i,
+            f"{accuracy:.0%}",
+            ha="center",
+            va="center",
+            color="white" if accuracy > 0.55 else "#1b2430",
+            weight="bold" if own else "normal",
+        )
+        if own:
+            corner, colour = (j - 0.48, i - 0.48), look.series[1]
+            axes.add_patch(Rectangle(corner, 0.96, 0.96, fill=False, edgecolor=colour, lw=2.5))
+    limit = 12 if look.narrow else 18
+    axes.set_xticks(range(len(sources)), [shorten(name, limit) for name in sources])
+    if look.narrow:
+        axes.tick_params(axis="x", labelrotation=90)
+    axes.set_yticks(range(len(models)), [shorten(name, 18) for name in models])
+    axes.set(xlabel="images attacked on", ylabel="accuracy of")
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def draw_robustness(
+    figure: Figure,
+    look: Look,
+    curves: Mapping[str, Sequence[Mapping[str, str]]],
+    budgets: Mapping[str, Sequence[float]],
+) -> None:
+    """Worst-case robust accuracy against the budget, a panel a distance (`budgets`: those of the
+    battery, which PGD and the like were run at)."""
+    names = {"l2": "L2", "linf": "L∞"}
+    panels = figure.subplots(*((2, 1) if look.narrow else (1, 2)), squeeze=False).ravel()
+    lines = ("-", "--", "-.", ":", "-")
+    for axes, (distance, title) in zip(panels, names.items(), strict=True):
+        largest = max(budgets[distance])
+        for (name, rows), colour, line in zip(curves.items(), look.series, lines, strict=False):
+            mine = [row for row in rows if row["distance"] == distance]
+            x = [float(row["budget"]) for row in mine]
+            y = [100 * float(row["robust_accuracy"]) for row in mine]
+            axes.step(x, y, line, where="post", color=colour, label=shorten(name, 24))
+        for budget in budgets[distance]:
+            axes.axvline(budget, color=look.muted, lw=0.8, ls=":")
+        axes.set(xlim=(0, 1.5 * largest), ylim=(0, 103), xlabel=f"budget, {title}")
+        axes.set_ylabel("robust accuracy, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=1 if look.narrow else 4)
 
 
 def draw_distortion(figure: Figure, look: Look, bins: Sequence[Mapping[str, str]]) -> None:
     """Share of each set's successes by L2 distance, on common logarithmic bins."""
     axes = figure.subplots()
     names = list(dict.fromkeys(row["set"] for row in bins))
-    for name, colour, line in zip(names, look.series, ("-", "--"), strict=False):
+    styles = zip(look.series, ("-", "--", "-.", ":", "-"), strict=True)
+    for name, (colour, line) in zip(names, styles, strict=False):
         rows = _filled([row for row in bins if row["set"] == name])
         if not rows:
             continue
@@ -174,7 +243,7 @@ def draw_distortion(figure: Figure, look: Look, bins: Sequence[Mapping[str, str]
         edges = [float(row["from"]) for row in rows] + [float(rows[-1]["to"])]
         label = f"{name} ({int(counts.sum())} successes)"
         heights = 100 * counts / max(counts.sum(), 1)
-        axes.stairs(heights, edges, color=colour, alpha=0.3, fill=True)
+        axes.stairs(heights, edges, color=colour, alpha=0.15, fill=True)
         axes.stairs(heights, edges, color=colour, lw=2, ls=line, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="L2 distance to the clean image (logarithmic)", ylabel="successes, %")

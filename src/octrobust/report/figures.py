@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from octrobust.config import Params
 from octrobust.files import atomic_folder
 from octrobust.report.charts import (
@@ -14,9 +16,11 @@ from octrobust.report.charts import (
     draw_curves,
     draw_distortion,
     draw_example,
+    draw_matrix,
+    draw_robustness,
 )
 from octrobust.report.examples import Example
-from octrobust.report.results import ADAPTIVE, CLEAN, HARDENED, STATIC, Results
+from octrobust.report.results import Results
 from octrobust.report.style import LOOKS, Draw, Look, render
 
 Size = tuple[float, float]
@@ -90,8 +94,10 @@ def curves_figure(results: Results) -> FigureView:
         "Line charts of training and validation accuracy and loss by epoch for "
         f"{', '.join(curves)}.",
         "Solid: validation, on images never trained on; dashed: training, on augmented images "
-        "and with dropout, so it may lie below. The epoch of best validation accuracy was kept "
-        f"({best}). The hardened model goes on from the attacked one, so it starts high.",
+        "and with dropout, so it may lie below; where training makes its own adversarial images, "
+        "on those. Dotted: validation images under a short attack. The best epoch by validation, "
+        f"attacked where it was, was kept ({best}). Hardened models go on from the attacked one, "
+        "so they start high.",
         partial(draw_curves, curves=curves),
         (2.5 * max(count, 2), 4.4),
         (3.9, 1.75 * count + 0.5),
@@ -99,20 +105,16 @@ def curves_figure(results: Results) -> FigureView:
 
 
 def confusion_figure(results: Results, params: Params) -> FigureView:
-    count = len(results.models)
-    sets = {
-        CLEAN: "clean",
-        STATIC: f"made on {params.attack.target}",
-        ADAPTIVE: f"made on {HARDENED}",
-    }
+    models = [results.target, *results.hardened]
+    count = len(models)
     return _figure(
         "confusion_matrices",
         "Confusion matrices",
-        "Confusion matrices of every model on clean and on attacked test images; "
+        f"Confusion matrices of {', '.join(models)} on clean and on attacked test images; "
         "the same counts are in the table above.",
         "Rows are true classes, columns predictions; each cell has its count and its share of the "
         "row. A good model is dark from top left to bottom right.",
-        partial(draw_confusions, results=results, classes=params.data.classes, sets=sets),
+        partial(draw_confusions, results=results, classes=params.data.classes, models=models),
         (2.3 * max(count, 2), 6.2),
         (3.9, 1.35 * count + 0.6),
     )
@@ -129,12 +131,54 @@ def distortion_figure(results: Results) -> FigureView:
         name,
         title,
         "Histogram of the L2 distances of successful attacks on the undefended and on the "
-        "hardened model; quartiles are in the distortion table.",
+        "hardened models; quartiles are in the distortion table.",
         "Further right is better for the defender: the attack had to change the image more. Bars "
         "of one set add up to 100 %. Each set has only its own successes.",
         partial(draw_distortion, bins=bins),
         (9.5, 3.6),
         (3.9, 3.6),
+    )
+
+
+def matrix_figure(results: Results) -> FigureView:
+    sources = results.attacked()
+    accuracies = np.array(
+        [[results.score(model, name)["accuracy"] for name in sources] for model in results.models]
+    )
+    return _figure(
+        "matrix",
+        "Source × victim",
+        f"Matrix of the accuracy of {', '.join(results.models)} on the test images as attacked on "
+        f"{', '.join(sources)}.",
+        "Each row a model, each column the model that EAD, without a budget, was aimed at. Framed: "
+        "a model on the images made on itself, the adaptive case; all others are static, that is "
+        "transfer. A row that is dark but for its frame resists what was made elsewhere, which "
+        "costs an attacker nothing to avoid. Columns may have fewer images than the test split "
+        "(the table below has the counts).",
+        partial(draw_matrix, accuracies=accuracies, models=results.models, sources=sources),
+        (9.5, 0.5 * len(results.models) + 1.0),
+        (3.9, 0.42 * len(results.models) + 1.4),
+    )
+
+
+def robustness_figure(results: Results, params: Params) -> FigureView:
+    settings = params.evaluate.battery
+    first = settings.channels[0]
+    curves = {
+        name: [row for row in rows if row["channels"] == first]
+        for name, rows in results.robustness.items()
+    }
+    return _figure(
+        "robustness",
+        "Robust accuracy by budget",
+        f"Curves of worst-case accuracy against the L2 and the L-infinity budget for "
+        f"{', '.join(curves)}; the table of worst cases has the values at the dotted lines.",
+        "An image counts until any attack of the battery has turned it within the budget, so the "
+        "curves are upper bounds: a better attack can only lower them. Dotted lines: the budgets "
+        f"that PGD and the like were run at. {first.capitalize()} perturbations.",
+        partial(draw_robustness, curves=curves, budgets={"l2": settings.l2, "linf": settings.linf}),
+        (9.5, 3.8),
+        (3.9, 6.0),
     )
 
 
@@ -146,6 +190,8 @@ def all_figures(
     figures = (
         example_figure(2, examples[0], negative, positive),
         example_figure(3, examples[1], positive, negative),
+        robustness_figure(results, params),
+        matrix_figure(results),
         distortion_figure(results),
         confusion_figure(results, params),
         curves_figure(results),

@@ -17,7 +17,8 @@ from octrobust.attack.shards import open_adversarial
 from octrobust.config import Params
 from octrobust.data.arrays import open_split
 from octrobust.files import write_json, write_text
-from octrobust.report import paper, tables
+from octrobust.report import paper, robustness, tables
+from octrobust.report.cards import write_cards
 from octrobust.report.examples import Example, median_example
 from octrobust.report.figures import all_figures, write_figures
 from octrobust.report.results import Results, headline, read_results
@@ -33,14 +34,16 @@ def build(
     out: Path,
     summary: Path,
     figures: Path,
+    cards: Path,
     provenance: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the headline numbers, the figures and the page, from the files under `project`.
+    """Write the headline numbers, figures, model cards and page, from the files under `project`.
 
     Args:
         out: the page, one HTML file that loads nothing.
         summary: flat JSON of the headline numbers, see `octrobust.report.results.headline`.
         figures: folder for PNG files, replaced as a whole.
+        cards: folder for a JSON and a Markdown file a model, replaced as a whole.
         provenance: further lines for the page, as name to text (git revision, date).
 
     Raises:
@@ -70,6 +73,8 @@ def build(
         settings=_settings(params),
         provenance=_provenance(results, provenance or {}),
     )
+    statement = data_statement(results, params)
+    write_cards(cards, project, results, params, statement, provenance or {})
     write_json(summary, headline(results, params))
     write_figures(figures, drawn)
     write_text(out, page)
@@ -111,6 +116,11 @@ def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
         "robust": tables.robust_table(results, params),
         "distortion": tables.distortion_table(results, params),
         "models": tables.model_table(results),
+        "worst": robustness.worst_table(results, params),
+        "battery": robustness.battery_table(results, params),
+        "corruptions": robustness.corruption_table(results),
+        "realism": robustness.realism_table(results),
+        "flags": robustness.flag_table(results),
         "attack": tables.attack_settings(results, params),
         "data": tables.data_table(results),
     }

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octrobust.config import Params
+from octrobust.config import HARDENED, Params
 from octrobust.files import read_csv, read_json
 
-HARDENED = "hardened"
-STATIC, ADAPTIVE, CLEAN = "static", "adaptive", "clean"
+CLEAN = "clean"
+PAPERS = f"{HARDENED}_static"  # the hardened model that the paper's way gives
 
 Numbers = dict[str, Any]
 
@@ -22,31 +22,52 @@ class Results:
     evaluation: Numbers
     train: dict[str, Numbers]
     attack: dict[str, Numbers]
+    battery: dict[str, Numbers]
     ingest: Numbers
     split: Numbers
     validation: Numbers
     curves: dict[str, list[dict[str, str]]]
+    robustness: dict[str, list[dict[str, str]]]
     distortion_bins: list[dict[str, str]]
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The train variants in the order of params.yaml, then the hardened model."""
+        """The train variants in the order of params.yaml, then the hardened models."""
         return tuple(self.train)
 
+    @property
+    def target(self) -> str:
+        """The attacked model, attack.target."""
+        name: str = self.evaluation["target"]
+        return name
+
+    @property
+    def hardened(self) -> tuple[str, ...]:
+        return tuple(name for name in self.models if name.startswith(HARDENED))
+
     def score(self, model: str, data: str) -> Numbers:
-        """Scores of `model` on clean, static or adaptive test images."""
+        """Scores of `model` on the test images: CLEAN, or as attacked on the model named."""
         found: Numbers = self.evaluation["models"][model][data]
         return found
 
-    def scores(self, model: str) -> list[tuple[str, Numbers]]:
-        """What `model` was measured on, with the scores: clean, static, adaptive where it was."""
-        found = self.evaluation["models"][model]
-        return [(data, found[data]) for data in (CLEAN, STATIC, ADAPTIVE) if data in found]
+    def attacked(self) -> tuple[str, ...]:
+        """The models that an adversarial test set was made on."""
+        return tuple(self.evaluation["distortion"])
 
-    def distortion(self, data: str) -> Numbers:
-        """Success rates and distances of the static or the adaptive set."""
-        found: Numbers = self.evaluation["distortion"][data]
+    def main_sets(self, model: str) -> list[str]:
+        """The test sets that say most of `model`: clean, attack.target's, and its own."""
+        own = [model] if model in self.attacked() else []
+        return list(dict.fromkeys([CLEAN, self.target, *own]))
+
+    def distortion(self, model: str) -> Numbers:
+        """Success rates and distances of the set made on `model`."""
+        found: Numbers = self.evaluation["distortion"][model]
         return found
+
+    def flags(self) -> list[Numbers]:
+        """Those of every battery, then those that compare models."""
+        found = [flag for numbers in self.battery.values() for flag in numbers["flags"]]
+        return [*found, *self.evaluation["flags"]]
 
 
 def read_results(project: Path, params: Params) -> Results:
@@ -56,15 +77,18 @@ def read_results(project: Path, params: Params) -> Results:
         UserError: a file is missing or damaged.
     """
     metrics, plots = project / "metrics", project / "plots"
-    models = (*params.train.variants, HARDENED)
+    models = params.models()
+    batteries = params.evaluate.battery.models
     return Results(
         evaluation=read_json(metrics / "evaluation.json"),
         train={name: read_json(metrics / "train" / f"{name}.json") for name in models},
         attack={name: read_json(metrics / "attack" / f"{name}.json") for name in ("train", "test")},
+        battery={name: read_json(metrics / "battery" / f"{name}.json") for name in batteries},
         ingest=read_json(metrics / "ingest.json"),
         split=read_json(metrics / "split.json"),
         validation=read_json(metrics / "validation.json"),
         curves={name: read_csv(plots / "training" / f"{name}.csv") for name in models},
+        robustness={name: read_csv(plots / "robustness" / f"{name}.csv") for name in batteries},
         distortion_bins=read_csv(plots / "distortion.csv"),
     )
 
@@ -75,21 +99,36 @@ def headline(results: Results, params: Params) -> dict[str, float | None]:
     Accuracies and rates are fractions, times wall-clock seconds, distances L2 on pixels in
     [0, 1]; None where nothing succeeded.
     """
-    variants = params.train.variants
-    static, adaptive = results.distortion(STATIC), results.distortion(ADAPTIVE)
-    models = (*variants, HARDENED)
-    return {
+    variants, target = params.train.variants, results.target
+    undefended = results.distortion(target)
+    numbers: dict[str, float | None] = {
         **{f"accuracy_{name}": results.score(name, CLEAN)["accuracy"] for name in variants},
-        "accuracy_attacked": results.score(params.attack.target, STATIC)["accuracy"],
-        "accuracy_hardened": results.score(HARDENED, STATIC)["accuracy"],
-        "accuracy_hardened_clean": results.score(HARDENED, CLEAN)["accuracy"],
-        "accuracy_hardened_adaptive": results.score(HARDENED, ADAPTIVE)["accuracy"],
-        **{f"train_seconds_{name}": results.train[name]["train_seconds"] for name in models},
-        "attack_success_rate": static["success_rate"],
-        "attack_success_rate_8bit": static["success_rate_8bit"],
-        "median_l2_attacked": _median(static["l2"]),
-        "median_l2_adaptive": _median(adaptive["l2"]),
+        "accuracy_attacked": results.score(target, target)["accuracy"],
     }
+    for name in results.hardened:
+        # The paper's own goes by the contract's plain name.
+        key = f"accuracy_{HARDENED if name == PAPERS else name}"
+        numbers[key] = results.score(name, target)["accuracy"]
+        numbers[f"{key}_clean"] = results.score(name, CLEAN)["accuracy"]
+        if name in results.attacked():
+            numbers[f"{key}_adaptive"] = results.score(name, name)["accuracy"]
+    for name, one in results.battery.items():
+        for budget, worst in main_channels(one)["worst_case"]["l2"].items():
+            numbers[f"robust_accuracy_l2_{budget}_{name}"] = worst["accuracy"]
+    return {
+        **numbers,
+        **{f"train_seconds_{name}": one["train_seconds"] for name, one in results.train.items()},
+        "attack_success_rate": undefended["success_rate"],
+        "attack_success_rate_8bit": undefended["success_rate_8bit"],
+        "median_l2_attacked": _median(undefended["l2"]),
+        "median_l2_adaptive": _median(results.distortion(PAPERS)["l2"]),
+    }
+
+
+def main_channels(battery: Numbers) -> Numbers:
+    """A battery's numbers for the first of its evaluate.battery.channels."""
+    found: Numbers = next(iter(battery["channels"].values()))
+    return found
 
 
 def _median(statistics: Numbers | None) -> float | None:

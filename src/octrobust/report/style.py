@@ -32,9 +32,11 @@ class Look:
         return "#9aa7b4" if self.dark else "#5a6673"
 
     @property
-    def series(self) -> tuple[str, str]:
-        """Two colours of Okabe and Ito's colour-blind safe set: blue, orange."""
-        return ("#56b4e9", "#e69f00") if self.dark else ("#0072b2", "#d55e00")
+    def series(self) -> tuple[str, ...]:
+        """Colours of Okabe and Ito's colour-blind safe set: blue, orange, green, purple, grey."""
+        if self.dark:
+            return ("#56b4e9", "#e69f00", "#2fc79a", "#e29ac4", "#c7cfd8")
+        return ("#0072b2", "#d55e00", "#00805f", "#a8568a", "#5a6673")
 
 
 LOOKS = tuple(Look(dark, narrow) for dark in (False, True) for narrow in (False, True))

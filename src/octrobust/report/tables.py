@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from octrobust.attack import speed
-from octrobust.config import SPLITS, Params, Shortcuts
+from octrobust.config import HARDENED, SPLITS, Params, Shortcuts
 from octrobust.report import paper
-from octrobust.report.results import ADAPTIVE, CLEAN, HARDENED, STATIC, Numbers, Results
+from octrobust.report.results import CLEAN, PAPERS, Numbers, Results, main_channels
 from octrobust.report.wording import NBSP, NONE, duration, number, percent
 
 BUDGET = "unbounded: EAD looks for the smallest change"
@@ -46,30 +46,43 @@ def _here(results: Results) -> str:
     return f"Here ({percent(results.evaluation['confidence_level'], 0)} interval)"
 
 
-def made_on(model: str, score: Numbers) -> str:
+def made_on(model: str, source: str) -> str:
     """What the attacked images were made on, and what that makes the measurement."""
-    if score["crafted_on"] == model:
+    if source == model:
         return f"adaptive: made on {model} itself"
-    return f"static: made on {score['crafted_on']}"
+    return f"static: made on {source}"
 
 
 def tiles(results: Results, params: Params) -> list[Tile]:
-    """The five accuracies a reader wants first, the adaptive one right beside the static one."""
-    target = params.attack.target
+    """The accuracies a reader wants first: those of the paper's kind, the adaptive one right
+    beside the static one, and then what is left within a budget."""
+    target = results.target
     published = paper.TABLE_1.get(target)
     plan = (
         (f"{target}, clean", target, CLEAN, published.accuracy if published else None),
-        (f"{target}, attacked", target, STATIC, paper.ACCURACY_ATTACKED),
-        ("Hardened, clean", HARDENED, CLEAN, None),
-        ("Hardened, static attack", HARDENED, STATIC, paper.ACCURACY_HARDENED),
-        ("Hardened, adaptive attack", HARDENED, ADAPTIVE, None),
+        (f"{target}, EAD", target, target, paper.ACCURACY_ATTACKED),
+        (f"{PAPERS}, clean", PAPERS, CLEAN, None),
+        (f"{PAPERS}, static EAD", PAPERS, target, paper.ACCURACY_HARDENED),
+        (f"{PAPERS}, adaptive EAD", PAPERS, PAPERS, None),
     )
     shown = []
     for title, model, data, printed in plan:
         score = results.score(model, data)
         interval = (score["accuracy_low"], score["accuracy_high"])
         shown.append(Tile(title, score["accuracy"], *interval, score["n"], printed))
+    budget = main_budget(params)
+    for model, numbers in results.battery.items():
+        worst = main_channels(numbers)["worst_case"]["l2"][budget]
+        title = f"{model}, worst of the battery within L2 {budget}"
+        values = (worst["accuracy"], worst["low"], worst["high"])
+        shown.append(Tile(title, *values, numbers["images"], None))
     return shown
+
+
+def main_budget(params: Params) -> str:
+    """The middle L2 budget of the battery, as it is written in the results."""
+    budgets = sorted(params.evaluate.battery.l2)
+    return f"{budgets[len(budgets) // 2]:g}"
 
 
 def clean_table(results: Results, params: Params) -> Table:
@@ -107,18 +120,15 @@ def clean_table(results: Results, params: Params) -> Table:
 
 def robust_table(results: Results, params: Params) -> Table:
     """The paper's two accuracies beside ours, with what each was measured under."""
-    target = params.attack.target
-    plan = (
-        (f"{target} (undefended)", target, STATIC, percent(paper.ACCURACY_ATTACKED, 2)),
-        (HARDENED, HARDENED, STATIC, percent(paper.ACCURACY_HARDENED, 2)),
-        (HARDENED, HARDENED, ADAPTIVE, "not measured"),
-        (
-            HARDENED,
-            HARDENED,
-            CLEAN,
-            f"not printed; {percent(paper.NOTEBOOK_HARDENED_CLEAN, 2)} in the notebooks",
-        ),
-    )
+    target = results.target
+    clean = f"not printed; {percent(paper.NOTEBOOK_HARDENED_CLEAN, 2)} in the notebooks"
+    plan = [(f"{target} (undefended)", target, target, percent(paper.ACCURACY_ATTACKED, 2))]
+    for model in sorted(results.hardened, key=lambda name: name != PAPERS):
+        ours = model != PAPERS
+        plan.append((model, model, target, NONE if ours else percent(paper.ACCURACY_HARDENED, 2)))
+        if model in results.attacked():
+            plan.append((model, model, model, NONE if ours else "not measured"))
+        plan.append((model, model, CLEAN, NONE if ours else clean))
     rows = []
     for title, model, data, published in plan:
         score = results.score(model, data)
@@ -128,7 +138,7 @@ def robust_table(results: Results, params: Params) -> Table:
                 title,
                 "Elastic-Net (EAD)" if attacked else "none: clean images",
                 BUDGET if attacked else NONE,
-                made_on(model, score) if attacked else NONE,
+                made_on(model, data) if attacked else NONE,
                 published,
                 with_interval(score),
                 str(score["n"]),
@@ -148,7 +158,22 @@ def robust_table(results: Results, params: Params) -> Table:
         "Higher is better. A static set was made on another model, so it says little about an "
         "attacker who knows this one; the adaptive row does. An attack without a budget that "
         "works leaves an accuracy near 0 on any model: what a defence is worth shows in the "
-        f"distortion below.{_untouched(results.distortion(STATIC))}",
+        f"distortion and in the budgets below.{_control(params)}"
+        f"{_untouched(results.distortion(target))}",
+    )
+
+
+def _control(params: Params) -> str:
+    controls = [
+        f"{HARDENED}_{name}"
+        for name, how in params.harden.variants.items()
+        if how.method == "duplicates"
+    ]
+    if not controls:
+        return ""
+    return (
+        f" {controls[0]} is trained on the same images again in place of adversarial ones: what it "
+        "reaches is no defence's doing."
     )
 
 
@@ -167,11 +192,12 @@ def _untouched(static: Numbers) -> str:
 def distortion_table(results: Results, params: Params) -> Table:
     """Median and quartiles of each distance over the successes."""
     rows: list[tuple[str, ...]] = []
-    sets = ((STATIC, params.attack.target, "undefended"), (ADAPTIVE, HARDENED, "adaptive"))
     for key, label in (("l2", "L2"), ("l1", "L1"), ("linf", "L∞"), ("elastic_net", "Elastic net")):
-        for data, model, kind in sets:
-            found = results.distortion(data)
-            rows.append((label, f"{model} ({kind})", *_quartiles(found[key]), _succeeded(found)))
+        for model in (results.target, *results.hardened):
+            if model not in results.attacked():
+                continue
+            found = results.distortion(model)
+            rows.append((label, model, *_quartiles(found[key]), _succeeded(found)))
     return Table(
         ("Distance", "Made on", "Median", "Quartiles", "Successes of attacked"),
         rows,
@@ -200,16 +226,17 @@ def model_table(results: Results) -> Table:
     positive = results.evaluation["positive"]
     rows = []
     for model in results.models:
-        for data, score in results.scores(model):
+        for data in results.main_sets(model):
+            score = results.score(model, data)
             (tn, fp), (fn, tp) = score["confusion"]
             rows.append(
                 (
                     model,
-                    "clean" if data == CLEAN else made_on(model, score),
+                    "clean" if data == CLEAN else made_on(model, data),
                     with_interval(score),
                     percent(score["sensitivity"]),
                     percent(score["specificity"]),
-                    NONE if score["auc"] is None else f"{score['auc']:.3f}",
+                    *(_decimals(score[name]) for name in ("auc", "mcc", "ece", "brier")),
                     f"{tp}/{fn}/{tn}/{fp}",
                 )
             )
@@ -221,13 +248,21 @@ def model_table(results: Results) -> Table:
             "Sensitivity",
             "Specificity",
             "AUC",
+            "MCC",
+            "ECE",
+            "Brier",
             "TP/FN/TN/FP",
         ),
         rows,
         f"{positive} is the positive class: sensitivity is the share of {positive} images "
         "found, specificity that of the others left alone. An AUC under 0.5 ranks worse than "
-        "chance, which is what an attack aims at.",
+        "chance, which is what an attack aims at. ECE (over ten bins) and Brier score are of the "
+        "probabilities: 0 is best.",
     )
+
+
+def _decimals(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
 
 
 def attack_settings(results: Results, params: Params) -> Table:

@@ -23,9 +23,18 @@ ROOMS = (".", "attack", "data", "model", "stages")
 
 
 def attack_split(
-    params: Params, split: str, arrays: Path, model: Path, out: Path, metrics: Path
+    params: Params,
+    split: str,
+    per_class: int | None,
+    arrays: Path,
+    model: Path,
+    out: Path,
+    metrics: Path,
 ) -> Path:
-    """Attack `split` (train or test) on the model in folder `model`: the static set.
+    """Attack images of `split` (train or test) on the model in folder `model`.
+
+    Args:
+        per_class: images of each class; None: all.
 
     Returns:
         The folder of the finished work, to be removed once the result is recorded.
@@ -34,7 +43,7 @@ def attack_split(
     found, scratch = attack_model(
         params,
         images,
-        spread_rows(images, getattr(params.attack.images_per_class, split)),
+        spread_rows(images, per_class),
         model,
         out,
         key=digest(*array_files(arrays, split)),
@@ -89,7 +98,12 @@ def attack_model(
         "precision": resolve_precision(network, channels, device, speed),
     }
     unfinished = scratch_for(
-        f"attack-{images.name}", ROOMS, key, made_by, rows.tolist(), params.compute.shard_size
+        f"attack-{images.name}-{model.name}",
+        ROOMS,
+        key,
+        made_by,
+        rows.tolist(),
+        params.compute.shard_size,
     )
     found = craft(
         build_attack(network, settings, params.compute),

@@ -1,7 +1,8 @@
-"""Every model on clean and static adversarial test images; the hardened one adaptively too."""
+"""Every model on the clean test images and on every adversarial form of them."""
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,22 @@ import torch
 from numpy.typing import NDArray
 
 from octrobust.attack.shards import AdversarialSet, open_adversarial
-from octrobust.config import Params
+from octrobust.config import HARDENED, Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
 from octrobust.evaluation.distortion import distortion, histogram
-from octrobust.evaluation.metrics import classification
-from octrobust.files import atomic_folder, digest, write_csv, write_json
+from octrobust.evaluation.flags import Flag, constant_flag, control_flag
+from octrobust.evaluation.intervals import mcnemar
+from octrobust.evaluation.metrics import classification, reliability
+from octrobust.files import atomic_folder, write_csv, write_json
 from octrobust.model.build import OCTClassifier
 from octrobust.model.device import select_device
-from octrobust.model.predict import probabilities
+from octrobust.model.predict import predict, probabilities
 from octrobust.model.store import load_model
-from octrobust.stages.attack import attack_model, spread_rows
-from octrobust.stages.common import array_files
 
-HARDENED = "hardened"
-PLOTS = ("confusion", "distortion.csv")
+PLOTS = ("confusion", "distortion.csv", "matrix.csv", "reliability.csv")
+CLEAN = "clean"
+Scores = dict[str, dict[str, NDArray[np.floating[Any]]]]  # by model, then by test set
 
 
 def evaluate(
@@ -34,70 +37,61 @@ def evaluate(
     adaptive: Path,
     metrics: Path,
     plots: Path,
-) -> Path:
-    """Measure all models.
+) -> None:
+    """Measure all models on all test sets.
+
+    A test set is the clean one, or an adversarial one by the name of the model that it was made
+    on: for that model it is adaptive, for all others static.
 
     Args:
-        models: folder of model folders, one a train variant and ``hardened``.
+        models: folder of model folders, see `Params.models`.
         static: the stored adversarial test set, made on attack.target.
-        adaptive: where the fresh attack on the hardened model is stored.
+        adaptive: folder of the sets made on the models of evaluate.adaptive.
         metrics: metrics/evaluation.json.
-        plots: folder for confusion/MODEL_DATA.csv (actual, predicted) and distortion.csv.
-
-    Returns:
-        The folder of the finished attack, to be removed once the result is recorded.
+        plots: folder for confusion/MODEL_on_SET.csv (actual, predicted), distortion.csv,
+            matrix.csv (model, made_on, accuracy) and reliability.csv.
     """
     device = select_device(params.compute)
     images = open_split(arrays, "test", params.data.image_size)
-    static_set = open_adversarial(static)
-    fresh, scratch = attack_model(
-        params,
-        images,
-        spread_rows(images, params.evaluate.adaptive_images_per_class),
-        models / HARDENED,
-        adaptive,
-        key=digest(*array_files(arrays, "test"), "adaptive"),
-    )
-    scores: dict[str, dict[str, NDArray[np.floating[Any]]]] = {}
-    for name in (*params.train.variants, HARDENED):
+    sets = {params.attack.target: open_adversarial(static)}
+    sets |= {name: open_adversarial(adaptive / name) for name in params.evaluate.adaptive}
+    rows = {CLEAN: np.arange(len(images))}
+    rows |= {name: found.records["row"] for name, found in sets.items()}
+    scores: Scores = {}
+    corrupted: dict[str, Any] = {}
+    for name in params.models():
         network = load_model(models / name, device)
-        scores[name] = {
-            "clean": _clean(network, images, params.compute.predict_batch_size),
-            "static": _adversarial(network, static_set),
-        }
-        if name == HARDENED:
-            scores[name]["adaptive"] = _adversarial(network, fresh)
-    targets = {
-        "clean": images.targets,
-        "static": static_set.records["target"],
-        "adaptive": fresh.records["target"],
-    }
-    crafted_on = {"clean": None, "static": params.attack.target, "adaptive": HARDENED}
+        scores[name] = {CLEAN: _clean(network, images, params.compute.predict_batch_size)}
+        corrupted[name] = _corrupted(params, network, images)
+        scores[name] |= {source: _adversarial(network, found) for source, found in sets.items()}
     results = {
         name: {
-            data: {
-                **classification(targets[data], positive, params.evaluate.confidence_level),
-                "crafted_on": crafted_on[data],
-            }
-            for data, positive in by_data.items()
+            data: classification(
+                images.targets[rows[data]],
+                positive,
+                [images.patients[int(row)] for row in rows[data]],
+                params.evaluate.confidence_level,
+            )
+            for data, positive in by_set.items()
         }
-        for name, by_data in scores.items()
+        for name, by_set in scores.items()
     }
-    _write_plots(plots, params, scores, targets, static_set, fresh)
+    _write_plots(plots, params, scores, images.targets, rows, sets)
+    tests = list(_tests(scores, images.targets, rows, params.attack.target))
     write_json(
         metrics,
         {
             "classes": list(params.data.classes),
             "positive": params.data.classes[1],
             "confidence_level": params.evaluate.confidence_level,
+            "target": params.attack.target,
             "models": results,
-            "distortion": {
-                "static": distortion(static_set.records),
-                "adaptive": distortion(fresh.records),
-            },
+            "distortion": {name: distortion(found.records) for name, found in sets.items()},
+            "corruptions": corrupted,
+            "mcnemar": tests,
+            "flags": [vars(flag) for flag in _flags(params, scores, results, tests)],
         },
     )
-    return scratch
 
 
 def _clean(network: OCTClassifier, images: ImageSet, batch: int) -> NDArray[np.floating[Any]]:
@@ -108,6 +102,24 @@ def _clean(network: OCTClassifier, images: ImageSet, batch: int) -> NDArray[np.f
     return np.concatenate(parts)
 
 
+def _corrupted(
+    params: Params, network: OCTClassifier, images: ImageSet
+) -> dict[str, dict[str, float]]:
+    """Accuracy by corruption and severity."""
+    size = params.compute.predict_batch_size
+
+    def accuracy(kind: str, severity: int) -> float:
+        right = 0
+        for start in range(0, len(images), size):
+            rows = np.arange(start, min(start + size, len(images)))
+            x = corrupt(torch.from_numpy(images.views(rows)), kind, severity)
+            right += int((predict(network, x) == images.targets[rows]).sum())
+        return right / len(images)
+
+    severities = params.evaluate.corruption_severities
+    return {kind: {str(s): accuracy(kind, s) for s in severities} for kind in CORRUPTIONS}
+
+
 def _adversarial(network: OCTClassifier, found: AdversarialSet) -> NDArray[np.floating[Any]]:
     shards = (found.shard(number) for number in range(len(found.manifest["shards"])))
     return np.concatenate(
@@ -115,32 +127,75 @@ def _adversarial(network: OCTClassifier, found: AdversarialSet) -> NDArray[np.fl
     )
 
 
+def _tests(
+    scores: Scores, targets: NDArray[np.int64], rows: dict[str, NDArray[np.int64]], target: str
+) -> Any:
+    """McNemar's of every two models, on the clean images and on those made on attack.target."""
+    for data in (CLEAN, target):
+        truth = targets[rows[data]] == 1
+        right = {name: (by_set[data] > 0.5) == truth for name, by_set in scores.items()}
+        for first, second in combinations(right, 2):
+            yield {
+                "on": data,
+                "first": first,
+                "second": second,
+                **mcnemar(right[first], right[second]),
+            }
+
+
+def _flags(
+    params: Params, scores: Scores, results: dict[str, Any], tests: list[dict[str, Any]]
+) -> list[Flag]:
+    """Those that need more than one model's battery."""
+    hardened = {f"{HARDENED}_{name}": way for name, way in params.harden.variants.items()}
+    flags = [constant_flag(name, (scores[name][CLEAN] > 0.5).astype(np.int64)) for name in hardened]
+    target = params.attack.target
+    controls = [name for name, way in hardened.items() if way.method == "duplicates"]
+    for control in controls[:1]:
+        for name in hardened:
+            if name == control:
+                continue
+            (p,) = (
+                test["p"]
+                for test in tests
+                if test["on"] == target and {test["first"], test["second"]} == {name, control}
+            )
+            own, other = (results[model][target]["accuracy"] for model in (name, control))
+            flags.append(control_flag(name, own, other, p))
+    return flags
+
+
 def _write_plots(
     plots: Path,
     params: Params,
-    scores: dict[str, dict[str, NDArray[np.floating[Any]]]],
-    targets: dict[str, NDArray[np.int64]],
-    static: AdversarialSet,
-    adaptive: AdversarialSet,
+    scores: Scores,
+    targets: NDArray[np.int64],
+    rows: dict[str, NDArray[np.int64]],
+    sets: dict[str, AdversarialSet],
 ) -> None:
     names = params.data.classes
+    matrix, bins = [], []
     with atomic_folder(plots / PLOTS[0]) as folder:
-        for model, by_data in scores.items():
-            for data, positive in by_data.items():
-                rows = [
+        for model, by_set in scores.items():
+            for data, positive in by_set.items():
+                truth = targets[rows[data]]
+                lines = [
                     {"actual": names[int(t)], "predicted": names[int(p > 0.5)]}
-                    for t, p in zip(targets[data], positive, strict=True)
+                    for t, p in zip(truth, positive, strict=True)
                 ]
-                write_csv(folder / f"{model}_{data}.csv", rows, ("actual", "predicted"))
-    bins = histogram(
+                write_csv(folder / f"{model}_on_{data}.csv", lines, ("actual", "predicted"))
+                right = float(((positive > 0.5) == (truth == 1)).mean())
+                matrix.append({"model": model, "made_on": data, "accuracy": right})
+                if data in (CLEAN, model):
+                    rows_ = reliability(truth, positive)
+                    bins += [{"model": model, "made_on": data, **row} for row in rows_]
+    distances = histogram(
         {
-            f"static, made on {params.attack.target}": _l2(static),
-            f"adaptive, made on {HARDENED}": _l2(adaptive),
+            f"made on {name}": found.records["l2"][found.records["success"]]
+            for name, found in sets.items()
         }
     )
-    write_csv(plots / PLOTS[1], bins, ("set", "from", "to", "images"))
-
-
-def _l2(found: AdversarialSet) -> NDArray[np.floating[Any]]:
-    values: NDArray[np.floating[Any]] = found.records["l2"][found.records["success"]]
-    return values
+    write_csv(plots / PLOTS[1], distances, ("set", "from", "to", "images"))
+    write_csv(plots / PLOTS[2], matrix, ("model", "made_on", "accuracy"))
+    columns = ("model", "made_on", "from", "to", "confidence", "accuracy", "images")
+    write_csv(plots / PLOTS[3], bins, columns)

@@ -1,25 +1,30 @@
-"""Adversarial training: go on from the attacked model on clean originals plus adversarials."""
+"""Harden the attacked model, in each variant's way, with the one fit loop."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from octrobust.attack.shards import open_adversarial
-from octrobust.config import Fit, Params
-from octrobust.data.arrays import open_split
+from octrobust.attack.shards import AdversarialSet, open_adversarial
+from octrobust.config import Defence, Params
+from octrobust.data.arrays import ImageSet, open_split
+from octrobust.errors import UserError
 from octrobust.files import sha256_file
 from octrobust.model.device import select_device
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.common import array_files, scratch_for, validation_batches
 from octrobust.stages.train import write_fit
+from octrobust.training.adversarial import Online, Trades
 from octrobust.training.datasets import Augmented, GreyPixels, Source, StoredFloats
 from octrobust.training.fit import fit
+from octrobust.training.objectives import Clean, Objective
 
 ROOMS = (".", "attack", "data", "model", "training", "stages")
 
 
 def harden(
     params: Params,
+    variant: str,
     arrays: Path,
     adversarial: Path,
     model: Path,
@@ -27,31 +32,43 @@ def harden(
     history: Path,
     metrics: Path,
 ) -> Path:
-    """Train the attacked model further on train, extra and the adversarial form of train.
+    """Train the attacked model further, as `harden.variants` says.
 
     Args:
-        adversarial: the stored set of the train split; images keep their true labels.
+        variant: its key there. Methods: ``static``, on train, extra and the adversarial form of
+            train (the paper's); ``duplicates``, its control: those images once more as they are
+            in place of their adversarial form; ``online`` and ``trades``, on train and extra,
+            attacked afresh every step.
+        adversarial: the stored set of the train split, read by the first two; images keep their
+            true labels.
         model: folder of the attacked model, where the weights start.
 
     Returns:
         The folder of the finished work, to be removed once the result is recorded.
+
+    Raises:
+        UserError: no such variant.
     """
-    settings = Fit.model_validate(params.harden.model_dump())
-    found = open_adversarial(adversarial)
+    if variant not in params.harden.variants:
+        raise UserError(f"harden.variants has no '{variant}': {', '.join(params.harden.variants)}")
+    own, settings = params.harden.variants[variant], params.harden.fit(variant)
+    found = None if own.inner else open_adversarial(adversarial)
     scratch = scratch_for(
-        "harden",
+        f"harden-{variant}",
         ROOMS,
         *array_files(arrays, "train", "extra", "validation"),
-        adversarial / "manifest.json",
+        *([adversarial / "manifest.json"] if found else []),
         model / WEIGHTS,
-        [settings.model_dump(), params.data.image_size],
+        [own.model_dump(), settings.model_dump(), params.data.image_size, params.attack.channels],
     )
+    train, extra = (open_split(arrays, name, params.data.image_size) for name in ("train", "extra"))
+    channels = 1 if params.attack.channels == "grey" else 3
+    sources = [_originals(part, channels) for part in (train, extra)]
+    counts: dict[str, int] = {"clean_images": len(train) + len(extra)}
+    if found:
+        sources.append(_added(own, found, train, channels, scratch))
+        counts |= _counts(own, found)
     network = load_model(model, select_device(params.compute))
-    channels = found.manifest["shape"][0]
-    clean = [open_split(arrays, name, params.data.image_size) for name in ("train", "extra")]
-    sources = [Source(GreyPixels(part.pixels, channels), part.targets) for part in clean]
-    unpacked = found.unpack(scratch / "adversarial.npy")
-    sources.append(Source(StoredFloats(unpacked), found.records["target"]))
     dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
     result = fit(
         network,
@@ -59,20 +76,48 @@ def harden(
         validation_batches(arrays, params),
         settings,
         checkpoint=scratch / "checkpoint.pt",
+        objective=objective(own),
+        patience=own.patience,
         workers=params.compute.workers,
-        label="hardened",
+        label=out.name,
     )
-    made_by = {
-        "stage": "harden",
+    made_by: dict[str, Any] = {
+        "stage": f"harden@{variant}",
         "classes": list(params.data.classes),
         "image_size": params.data.image_size,
         "started_from": model.name,
         "started_from_sha256": sha256_file(model / WEIGHTS),
-        "adversarial_set": found.manifest["made_by"],
-        "clean_images": len(dataset) - len(found),
-        "adversarial_images": int(found.records["success"].sum()),
-        "unchanged_by_the_attack": int((~found.records["success"]).sum()),
+        "adversarial_set": found.manifest["made_by"] if found else None,
+        **counts,
         "harden": settings.model_dump(),
+        "variant": own.model_dump(),
     }
     write_fit(network, result, len(dataset), made_by, out, history, metrics)
     return scratch
+
+
+def objective(variant: Defence) -> Objective:
+    """What the fit loop minimises."""
+    if variant.inner is None:
+        return Clean()
+    return Trades(variant.inner) if variant.method == "trades" else Online(variant.inner)
+
+
+def _originals(images: ImageSet, channels: int) -> Source:
+    return Source(GreyPixels(images.pixels, channels), images.targets)
+
+
+def _added(
+    variant: Defence, found: AdversarialSet, train: ImageSet, channels: int, scratch: Path
+) -> Source:
+    if variant.method == "duplicates":
+        rows = found.records["row"]
+        return Source(GreyPixels(train.pixels[rows], channels), train.targets[rows])
+    return Source(StoredFloats(found.unpack(scratch / "adversarial.npy")), found.records["target"])
+
+
+def _counts(variant: Defence, found: AdversarialSet) -> dict[str, int]:
+    if variant.method == "duplicates":
+        return {"duplicates": len(found)}
+    succeeded = int(found.records["success"].sum())
+    return {"adversarial_images": succeeded, "unchanged_by_the_attack": len(found) - succeeded}

@@ -19,6 +19,7 @@ from octrobust.tracking.records import Dataset
 # counting them would call every run dirty.
 _CODE = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements.lock")
 _EACH = re.compile(r"\$\{\s*(?:item|key)\s*\}")
+_OF_EACH = re.compile(r"\$\{\s*item\.(\w+)\s*\}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -112,8 +113,13 @@ def _reads(project: Path, stage: str) -> list[str]:
     name, _, item = stage.partition("@")
     entry = read_yaml(project / "dvc.yaml").get("stages", {}).get(name, {})
     deps = entry.get("do", entry).get("deps", [])
-    named = [_EACH.sub(item, dep) for dep in deps if isinstance(dep, str)]
-    return [dep for dep in named if dep.startswith("data/")]
+    values = read_yaml(project / "params.yaml")
+    for part in [*str(entry.get("foreach", "")).strip("${} ").split("."), item]:
+        found = values.get(part) if isinstance(values, dict) else None
+        values = found if isinstance(found, dict) else {}
+    filled = [_OF_EACH.sub(lambda m: str(values.get(m[1])), dep) for dep in map(str, deps)]
+    named = [_EACH.sub(item, dep) for dep in filled]
+    return list(dict.fromkeys(dep for dep in named if dep.startswith("data/")))
 
 
 def _title(params: Mapping[str, Any]) -> str:

@@ -22,9 +22,12 @@ from octrobust.model.build import OCTClassifier
 from octrobust.model.device import use_bf16
 from octrobust.training.checkpoint import load_checkpoint, save_checkpoint
 from octrobust.training.datasets import Augmented, BalancedBatches
+from octrobust.training.objectives import Clean, Objective
 
 # Validation images (n, C, S, S) float32 in [0, 1] with targets (n,) int64, batch by batch.
 Validation = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
+
+ROBUST = "validation_robust_accuracy"  # of the history's rows, where the objective has a challenge
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,25 @@ def fit(
     settings: Fit,
     *,
     checkpoint: Path,
+    objective: Objective | None = None,
+    patience: int | None = None,
     workers: int = 0,
     label: str = "train",
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in eval mode.
 
-    The best epoch has the highest validation accuracy, the latest of equals. A
-    checkpoint is written every epoch; a killed fit, called again, goes on at the next one and
-    ends with the same weights on the same machine.
+    The best epoch has the highest accuracy on the validation images, as the objective's challenge
+    leaves them; then on the clean ones; then it is the latest. A checkpoint is written every
+    epoch; a killed fit, called again, goes on at the next one and ends with the same weights on
+    the same machine.
 
     Args:
         model: on its device; frozen children stay as they are, to the bit.
         train: the augmented training images.
         validation: called once an epoch.
         checkpoint: file for unfinished work; the caller removes it when the result is stored.
+        objective: what is minimised; None: cross-entropy on the images as they come.
+        patience: end after so many epochs without a better one; None: never.
         workers: loader processes; the images drawn do not depend on it.
         label: what the progress bar says.
 
@@ -71,11 +79,13 @@ def fit(
             f"{settings.batch_size}; lower batch_size"
         )
     loader = DataLoader(train, batch_sampler=batches, num_workers=workers)
-    run = _Run(model, settings, len(batches))
+    run = _Run(model, settings, len(batches), objective or Clean())
     state = load_checkpoint(checkpoint)
     if state is not None:
         run.restore(state)
     for epoch in range(len(run.history), settings.epochs):
+        if patience is not None and epoch - run.best_epoch >= patience:
+            break
         started = time.perf_counter()
         batches.epoch = epoch
         # Dropout draws from torch's own generator: fixed by epoch, so that resuming repeats it.
@@ -91,51 +101,58 @@ def fit(
 
 
 def _describe(label: str, row: dict[str, float], epochs: int) -> str:
+    robust = row.get(ROBUST)
     return (
         f"{label} epoch {row['epoch']:.0f}/{epochs}: "
         f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} | "
         f"validation loss {row['validation_loss']:.3f} accuracy {row['validation_accuracy']:.3f}"
+        + ("" if robust is None else f" robust {robust:.3f}")
     )
+
+
+def _merit(row: dict[str, float]) -> tuple[float, float]:
+    accuracy = row["validation_accuracy"]
+    return row.get(ROBUST, accuracy), accuracy
 
 
 class _Run:
     """The state of a fit: everything a checkpoint holds, and one epoch's steps over it."""
 
-    def __init__(self, model: OCTClassifier, settings: Fit, steps_an_epoch: int) -> None:
-        self.model = model
+    def __init__(
+        self, model: OCTClassifier, settings: Fit, steps_an_epoch: int, objective: Objective
+    ) -> None:
+        self.model, self.objective = model, objective
         self.device = next(model.parameters()).device
         self.bf16 = use_bf16(settings.precision, self.device)
         self.optimizer = _optimizer(model, settings)
-        total = steps_an_epoch * settings.epochs
+        self.steps_an_epoch, self.total = steps_an_epoch, steps_an_epoch * settings.epochs
         self.scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
         if settings.schedule == "cosine":
-            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, total)
+            self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, self.total)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         self.seconds = 0.0
 
-    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.model(x)
-        logits = logits.float()
-        return cross_entropy(logits, y), (logits.argmax(1) == y).sum()
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def train_epoch(self, batches: tqdm[Any]) -> dict[str, float]:
         self.model.train()
         rate = self.optimizer.param_groups[0]["lr"]
         loss_sum, correct, seen = 0.0, 0.0, 0
-        for images, targets in batches:
+        for step, (images, targets) in enumerate(batches, len(self.history) * self.steps_an_epoch):
             x = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
             y = targets.to(self.device, non_blocking=True)
             self.optimizer.zero_grad(set_to_none=True)
-            loss, right = self._loss(x, y)
+            with self._autocast():
+                loss, logits = self.objective.loss(self.model, x, y, step / self.total)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()
             loss_sum += loss.item() * len(y)
-            correct += right.item()
+            correct += (logits.argmax(1) == y).sum().item()
             seen += len(y)
             batches.set_postfix(loss=f"{loss_sum / seen:.3f}", accuracy=f"{correct / seen:.3f}")
         if not np.isfinite(loss_sum):
@@ -150,15 +167,26 @@ class _Run:
 
     def validate(self, validation: Validation) -> dict[str, float]:
         self.model.eval()
-        loss_sum, correct, seen = 0.0, 0.0, 0
-        with torch.inference_mode():
-            for images, targets in validation():
-                x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-                loss, right = self._loss(x, torch.from_numpy(targets).to(self.device))
-                loss_sum += loss.item() * len(targets)
-                correct += right.item()
-                seen += len(targets)
-        return {"validation_loss": loss_sum / seen, "validation_accuracy": correct / seen}
+        sums = dict.fromkeys(("validation_loss", "validation_accuracy"), 0.0)
+        seen = 0
+        for images, targets in validation():
+            x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+            y = torch.from_numpy(targets).to(self.device)
+            with self._autocast():
+                worst = self.objective.challenge(self.model, x, y)
+            logits = self._predict(x)
+            sums["validation_loss"] += cross_entropy(logits, y, reduction="sum").item()
+            sums["validation_accuracy"] += (logits.argmax(1) == y).sum().item()
+            if worst is not None:
+                right = (self._predict(worst).argmax(1) == y).sum().item()
+                sums[ROBUST] = sums.get(ROBUST, 0.0) + right
+            seen += len(targets)
+        return {name: value / seen for name, value in sums.items()}
+
+    def _predict(self, x: Tensor) -> Tensor:
+        with torch.inference_mode(), self._autocast():
+            logits: Tensor = self.model(x)
+        return logits.float()
 
     def finish_epoch(self, row: dict[str, float], seconds: float) -> None:
         best = self.history[self.best_epoch - 1] if self.history else None
@@ -166,7 +194,7 @@ class _Run:
         self.seconds += seconds
         # Of equals the later, since the rate has come down; not the one of lower loss: early on,
         # outputs blown up by young BatchNorm statistics can have a loss of nearly nothing.
-        if best is None or row["validation_accuracy"] >= best["validation_accuracy"]:
+        if best is None or _merit(row) >= _merit(best):
             self.best_epoch = len(self.history)
             state = self.model.network.state_dict()
             self.best = {key: value.detach().clone() for key, value in state.items()}

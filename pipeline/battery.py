@@ -1,0 +1,31 @@
+"""reports/battery/MODEL.csv: many attacks on one model, image by image."""
+
+import sys
+from pathlib import Path
+
+from octrobust import config
+from octrobust.errors import one_line_errors
+from octrobust.stages.battery import battery
+from octrobust.tracking.stage import stage_run
+
+
+def main(name: str) -> None:
+    params = config.load()
+    logged = {"attack": params.attack.model_dump(), "evaluate": params.evaluate.model_dump()}
+    with stage_run(f"battery@{name}", params=logged) as run:
+        run.metrics = Path(f"metrics/battery/{name}.json")
+        records, curves = Path(f"reports/battery/{name}.csv"), Path(f"plots/robustness/{name}.csv")
+        run.artifacts = [records, curves]
+        run.unfinished = battery(
+            params,
+            Path("data/arrays"),
+            Path("models") / name,
+            records,
+            curves,
+            run.metrics,
+        )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1])

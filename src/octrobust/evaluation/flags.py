@@ -1,0 +1,101 @@
+"""Signs that an evaluation fools itself, after AutoAttack's (Croce and Hein 2020) and the checklist
+of Carlini et al. 2019. Each is explained in docs/flags.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Share of images by which one attack must beat another before it is a sign, not noise.
+MARGIN = 0.05
+CONSTANT = 0.95
+
+
+@dataclass(frozen=True)
+class Flag:
+    """name: its heading in docs/flags.md; model; raised; what was seen, with its numbers."""
+
+    name: str
+    model: str
+    raised: bool
+    seen: str
+
+
+def battery_flags(
+    model: str, robust: Mapping[str, float], clean: float, zero_gradients: float
+) -> Iterator[Flag]:
+    """Of one model's battery.
+
+    Args:
+        robust: accuracy under each attack by its name, METHOD_NORM_BUDGET or METHOD.
+        clean: accuracy on the same images.
+        zero_gradients: share of them at which the margin's gradient is zero.
+    """
+    yield _beaten("single step beats many", model, robust, "fgsm", ("pgd",))
+    yield _beaten("black box beats white box", model, robust, "square", ("pgd", "apgd"))
+    yield _beaten("more iterations still help", model, robust, "pgd_long", ("pgd",))
+    yield Flag(
+        "gradients vanish",
+        model,
+        zero_gradients > MARGIN,
+        f"the gradient is zero at {zero_gradients:.0%} of the clean images",
+    )
+    unbounded = {name: value for name, value in robust.items() if name.startswith("ead")}
+    if unbounded:
+        name, least = min(unbounded.items(), key=lambda item: item[1])
+        yield Flag(
+            "unbounded attack falls short",
+            model,
+            least > 0.5 * clean,
+            f"{name}, without a budget, leaves an accuracy of {least:.0%} (clean {clean:.0%})",
+        )
+
+
+def _beaten(
+    name: str, model: str, robust: Mapping[str, float], weak: str, strong: tuple[str, ...]
+) -> Flag:
+    """Raised where `weak` leaves less accuracy than the best of `strong` at the same ball."""
+    worst, seen = -np.inf, "not run"
+    for attack, left in robust.items():
+        method, _, ball = _parts(attack)
+        rivals = [robust[r] for s in strong if (r := f"{s}_{ball}") in robust]
+        if method != weak or not rivals or min(rivals) - left <= worst:
+            continue
+        worst = min(rivals) - left
+        seen = f"{attack} leaves {left:.0%}, {' and '.join(strong)} there {min(rivals):.0%}"
+    return Flag(name, model, bool(worst > MARGIN), seen)
+
+
+def _parts(attack: str) -> tuple[str, str, str]:
+    """(method, _, NORM_BUDGET) of METHOD_NORM_BUDGET."""
+    for norm in ("_l2_", "_linf_"):
+        if norm in attack:
+            method, budget = attack.split(norm)
+            return method, norm, f"{norm.strip('_')}_{budget}"
+    return attack, "", ""
+
+
+def constant_flag(model: str, predicted: NDArray[np.int64]) -> Flag:
+    """The paper's case: a hardened model that says one class, and is right half the time.
+
+    Args:
+        predicted: (N,) classes that the model gives on clean test images.
+    """
+    _, counts = np.unique(predicted, return_counts=True)
+    share = float(counts.max() / len(predicted))
+    seen = f"{share:.0%} of the clean test images are given the same class"
+    return Flag("predictions nearly constant", model, share >= CONSTANT, seen)
+
+
+def control_flag(model: str, hardened: float, control: float, p: float) -> Flag:
+    """A defence must beat the same training without adversarial images.
+
+    Args:
+        hardened, control: accuracies on the same adversarial images.
+        p: McNemar's, of the two.
+    """
+    seen = f"{hardened:.0%} against the control's {control:.0%} on the same images, p = {p:.2g}"
+    return Flag("no better than a control", model, hardened <= control or p > 0.05, seen)

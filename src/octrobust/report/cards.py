@@ -1,0 +1,128 @@
+"""Model cards: what RobustBench's have, and where model and numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from octrobust.config import Params
+from octrobust.files import atomic_folder, read_json, sha256_file, write_json, write_text
+from octrobust.report.results import CLEAN, Results
+from octrobust.report.wording import number, percent
+
+TEMPLATES = Path(__file__).parent / "templates"
+INTENDED = (
+    "Research on adversarial robustness: comparing attacks, defences and ways to evaluate them on "
+    "retinal OCT. Not for clinical use: not for diagnosis, triage or any decision about a patient."
+)
+_WORDS = {
+    "static": "adversarial training on a stored EAD set (the paper's way)",
+    "duplicates": "control: trained on the clean images again in place of adversarial ones",
+    "online": "adversarial training on examples made afresh every step (Madry et al. 2018)",
+    "trades": "TRADES (Zhang et al. 2019)",
+}
+
+
+def card(
+    project: Path,
+    results: Results,
+    params: Params,
+    model: str,
+    statement: str,
+    provenance: Mapping[str, str],
+) -> dict[str, Any]:
+    """One model's card.
+
+    Args:
+        project: where models/ and data/ lie.
+        model: the name of its folder.
+        statement: what the data can and cannot speak about.
+        provenance: revision and the like, as the report shows them.
+    """
+    stored = read_json(project / "models" / model / "model.json")
+    made_by = stored["made_by"]
+    defence = made_by.get("variant")
+    battery = results.battery.get(model)
+    return {
+        "name": model,
+        "task": f"{params.data.classes[1]} against {params.data.classes[0]}, retinal OCT B-scans",
+        "architecture": stored["architecture"],
+        "parameters": results.train[model].get("parameters"),
+        "input": f"1 or 3 x {params.data.image_size} x {params.data.image_size} pixels in [0, 1]",
+        "weights_sha256": stored["weights_sha256"],
+        "defence": _WORDS[defence["method"]] if defence else None,
+        "training": made_by,
+        "data": {
+            "source": params.data.source,
+            "index_sha256": sha256_file(project / "data" / "raw" / "index.csv"),
+            "images": results.ingest.get("images"),
+            "split": {name: results.split.get(name) for name in ("train", "validation", "test")},
+            "split_by": params.split.by,
+        },
+        "clean": _score(results, model, CLEAN),
+        "elastic_net": {
+            "threat_model": "white-box, untargeted, no budget (Chen et al. 2018)",
+            "static": {
+                source: _score(results, model, source)
+                for source in results.attacked()
+                if source != model
+            },
+            "adaptive": _score(results, model, model) if model in results.attacked() else None,
+        },
+        "battery": battery
+        and {
+            "threat_model": "every attack on this model; worst case over all, image by image",
+            "images": battery["images"],
+            "confidence_level": battery["confidence_level"],
+            **{
+                channels: {key: part[key] for key in ("clean", "worst_case", "smallest")}
+                for channels, part in battery["channels"].items()
+            },
+        },
+        "flags": [
+            flag
+            for flag in results.flags()
+            if flag["raised"] and flag["model"].split(",")[0] == model
+        ],
+        "provenance": dict(provenance),
+        "intended_use": INTENDED,
+        "limits": [
+            statement,
+            "Robust accuracies are upper bounds: a better attack can only lower them.",
+            "Two classes; other diseases, scanners and artefacts were never seen.",
+        ],
+    }
+
+
+def _score(results: Results, model: str, data: str) -> dict[str, Any]:
+    found = results.score(model, data)
+    kept = ("n", "accuracy", "accuracy_low", "accuracy_high", "sensitivity", "specificity", "auc")
+    return {key: found[key] for key in kept}
+
+
+def write_cards(
+    folder: Path,
+    project: Path,
+    results: Results,
+    params: Params,
+    statement: str,
+    provenance: Mapping[str, str],
+) -> None:
+    """Leave NAME.json and NAME.md of every model in `folder`, whole."""
+    # Markdown of our own numbers and of names that `config.Name` allows: nothing to escape.
+    environment = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, number=number)
+    template = environment.get_template("card.md")
+    with atomic_folder(folder) as temporary:
+        for model in results.models:
+            found = card(project, results, params, model, statement, provenance)
+            write_json(temporary / f"{model}.json", found)
+            write_text(temporary / f"{model}.md", template.render(card=found))

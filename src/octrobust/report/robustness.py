@@ -1,0 +1,122 @@
+"""The battery's tables: what is left within a budget, attack by attack, and the flags."""
+
+from __future__ import annotations
+
+from octrobust.config import Params
+from octrobust.report.results import Numbers, Results
+from octrobust.report.tables import Table
+from octrobust.report.wording import NBSP, number, percent
+
+
+def worst_table(results: Results, params: Params) -> Table:
+    """What any attack of the battery leaves, by budget, model and number of channels."""
+    models = list(results.battery)
+    rows: list[tuple[str, ...]] = []
+    for channels in params.evaluate.battery.channels:
+        parts = {name: results.battery[name]["channels"][channels] for name in models}
+        rows.append((channels, "none: clean", *(_left(parts[name]["clean"]) for name in models)))
+        for distance, symbol in (("l2", "L2"), ("linf", "L∞")):
+            for budget in next(iter(parts.values()))["worst_case"][distance]:
+                cells = (parts[name]["worst_case"][distance][budget] for name in models)
+                shown = (f"{_left(one)}, {one['hardest']}" for one in cells)
+                rows.append((channels, f"{symbol} {budget}", *shown))
+        for key, label in (("smallest", "the battery"), ("smallest_ead", "EAD alone")):
+            medians = (number(parts[name][key]["l2"]["median"]) for name in models)
+            rows.append((channels, f"median L2 that {label} needed", *medians))
+    one = next(iter(results.battery.values()))
+    return Table(
+        ("Channels", "Budget", *models),
+        rows,
+        f"Worst case over every attack of the battery, image by image, on {one['images']} test "
+        f"images{_of_patients(one)}; beside it the attack that turned most within the budget. "
+        "Higher is better. Intervals resample patients. Adaptive throughout: every attack is run "
+        "on the model itself. The medians are over the images right when clean.",
+    )
+
+
+def _of_patients(numbers: Numbers) -> str:
+    return f" of {numbers['patients']} patients" if numbers["patients"] else ""
+
+
+def _left(score: Numbers) -> str:
+    low, high = 100 * score["low"], 100 * score["high"]
+    interval = f"({low:.0f} to {high:.0f})".replace(" ", NBSP)
+    return f"{percent(score['accuracy'], 0)} {interval}"
+
+
+def battery_table(results: Results, params: Params) -> Table:
+    """What each attack alone leaves."""
+    models = list(results.battery)
+    rows = []
+    for channels in params.evaluate.battery.channels:
+        attacks = {name: results.battery[name]["channels"][channels]["attacks"] for name in models}
+        for attack, how in next(iter(attacks.values())).items():
+            left = (percent(attacks[name][attack]["accuracy"], 0) for name in models)
+            rows.append((attack, channels, how["kind"], *left))
+    return Table(
+        ("Attack", "Channels", "Sees", *models),
+        rows,
+        "METHOD_NORM_BUDGET; those without a budget look for the smallest change, and what they "
+        "leave says whether they succeed, not at what cost. APGD, Square, DeepFool and HopSkipJump "
+        "are ART's. An image turned within a smaller budget by the same attack counts as turned.",
+    )
+
+
+def realism_table(results: Results) -> Table:
+    """How many of EAD's successes an image file could hold."""
+    rows = []
+    for model, numbers in results.battery.items():
+        for channels, part in numbers["channels"].items():
+            for attack, how in part["attacks"].items():
+                if not attack.startswith("ead"):
+                    continue
+                of = how["succeeded"]
+                survive = (how[f"succeeded_{kind}"] for kind in ("8bit", "jpeg", "grey"))
+                shares = (f"{n} ({percent(n / of if of else None, 0)})" for n in survive)
+                rows.append((model, f"{attack}, {channels}", str(of), *shares))
+    return Table(
+        (
+            "Model",
+            "Attack",
+            "Successes",
+            "After 8 bits",
+            "After JPEG, quality 90",
+            "As one channel",
+        ),
+        rows,
+        "A value between two grey levels cannot exist in a file, nor three different channels in "
+        "an OCT scan. EAD stops just beyond the decision boundary, so rounding alone undoes many; "
+        "an attacker who wants to survive it asks for a higher confidence.",
+    )
+
+
+def corruption_table(results: Results) -> Table:
+    """Accuracy on corrupted clean images."""
+    found = results.evaluation["corruptions"]
+    kinds = next(iter(found.values()))
+    columns = [(kind, severity) for kind, values in kinds.items() for severity in values]
+    rows = [
+        (model, *(percent(by_kind[kind][severity], 0) for kind, severity in columns))
+        for model, by_kind in found.items()
+    ]
+    return Table(
+        ("Model", *(f"{kind} {severity}" for kind, severity in columns)),
+        rows,
+        "Accuracy on clean test images corrupted without intent: a defence must not cost it. The "
+        "number is the severity, from 1 (mild) to 5, after Hendrycks and Dietterich 2019.",
+    )
+
+
+def flag_table(results: Results) -> Table:
+    """Signs that the evaluation fools itself; raised ones first."""
+    flags = sorted(results.flags(), key=lambda flag: not flag["raised"])
+    rows = [
+        ("raised" if flag["raised"] else "clear", flag["name"], flag["model"], flag["seen"])
+        for flag in flags
+    ]
+    return Table(
+        ("", "Flag", "Model", "Seen"),
+        rows,
+        "A raised flag does not say that a number is wrong, but that it must not be quoted without "
+        "an explanation. docs/flags.md says what each means and what to do.",
+    )

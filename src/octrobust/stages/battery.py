@@ -1,0 +1,190 @@
+"""The battery on one model: every attack, image by image, and what is left of the accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from octrobust.attack import distances
+from octrobust.attack.search_model import SearchModel
+from octrobust.attack.speed import Speed, Spent
+from octrobust.attack.suite import JUDGED, Attack, Sizes, judge
+from octrobust.attack.suite import battery as attacks_on
+from octrobust.config import Params
+from octrobust.data.arrays import ImageSet, open_split
+from octrobust.evaluation.flags import Flag, battery_flags
+from octrobust.evaluation.robustness import MINIMISED, curve, smallest, summary
+from octrobust.files import read_csv, sha256_file, write_csv, write_json
+from octrobust.model.build import OCTClassifier
+from octrobust.model.device import select_device
+from octrobust.model.predict import predict
+from octrobust.model.store import WEIGHTS, load_model
+from octrobust.stages.attack import build_attack, spread_rows
+from octrobust.stages.common import array_files, scratch_for
+
+ROOMS = (".", "attack", "data", "evaluation", "model", "stages")
+COLUMNS = (*JUDGED, *distances.NAMES)
+Found = dict[str, NDArray[Any]]  # of one attack, see `judge`
+
+
+def battery(
+    params: Params, arrays: Path, model: Path, records: Path, curves: Path, metrics: Path
+) -> Path:
+    """Run evaluate.battery on the model in folder `model`.
+
+    Args:
+        records: CSV, a row an image, attack and number of channels.
+        curves: CSV, worst-case robust accuracy by distance and budget.
+        metrics: JSON, accuracies under every attack, worst cases and flags.
+
+    Returns:
+        The folder of the finished work, to be removed once the result is recorded.
+    """
+    settings = params.evaluate.battery
+    images = open_split(arrays, "test", params.data.image_size)
+    rows = spread_rows(images, settings.images_per_class)
+    scratch = scratch_for(
+        f"battery-{model.name}",
+        ROOMS,
+        *array_files(arrays, "test"),
+        sha256_file(model / WEIGHTS),
+        [settings.model_dump(exclude={"models"}), params.attack.model_dump(), rows.tolist()],
+    )
+    device = select_device(params.compute)
+    network = load_model(model, device)
+    y = torch.from_numpy(images.targets[rows]).to(device)
+    found: dict[str, dict[str, Found]] = {}
+    parts: dict[str, Any] = {}
+    flags: list[Flag] = []
+    for channels in settings.channels:
+        x = torch.from_numpy(images.views(rows)).to(device)
+        x = x if channels == "grey" else x.expand(-1, 3, -1, -1).contiguous()
+        plan = _plan(params, network)
+        found[channels] = _run(network, plan, x, y, scratch / channels, params.attack.beta)
+        right = predict(network, x) == images.targets[rows]
+        part = summary(
+            {attack.name: (attack.kind, attack.norm, attack.budget) for attack in plan},
+            found[channels],
+            right,
+            _patients(images, rows),
+            {"l2": settings.l2, "linf": settings.linf},
+            params.evaluate.confidence_level,
+        )
+        zero = _zero_gradients(network, x, y)
+        robust = {name: attack["accuracy"] for name, attack in part["attacks"].items()}
+        flags += battery_flags(f"{model.name}, {channels}", robust, float(right.mean()), zero)
+        parts[channels] = {**part, "zero_gradients": zero}
+    _write_records(records, found, rows)
+    _write_curves(curves, found, predict(network, x) == images.targets[rows])
+    write_json(
+        metrics,
+        {
+            "model": model.name,
+            "images": len(rows),
+            "patients": len(set(_patients(images, rows)) - {""}),
+            "confidence_level": params.evaluate.confidence_level,
+            "channels": parts,
+            "flags": [vars(flag) for flag in flags],
+        },
+    )
+    return scratch
+
+
+def _plan(params: Params, network: OCTClassifier) -> list[Attack]:
+    settings = params.evaluate.battery
+    sizes = Sizes(
+        l2=tuple(sorted(settings.l2)),
+        linf=tuple(sorted(settings.linf)),
+        **settings.model_dump(exclude={"models", "images_per_class", "channels", "l2", "linf"}),
+    )
+    ead = {
+        f"ead_{rule.lower()}": build_attack(
+            network, params.attack.model_copy(update={"decision_rule": rule}), params.compute
+        )
+        for rule in ("EN", "L1")
+    }
+    return attacks_on(network, ead, sizes)
+
+
+def _run(
+    network: OCTClassifier, plan: list[Attack], x: Tensor, y: Tensor, folder: Path, beta: float
+) -> dict[str, Found]:
+    """Every attack's records; those finished before a kill are read from `folder`."""
+    found: dict[str, Found] = {}
+    smaller: dict[tuple[str, str | None], Found] = {}  # by method and norm, at the last budget
+    for attack in tqdm(plan, desc=f"battery, {folder.name}", unit="attack", leave=False):
+        path = folder / f"{attack.name}.csv"
+        if not path.exists():
+            key = (attack.name.split("_l")[0], attack.norm)
+            result = _attack(network, attack, x, y, smaller.get(key), beta)
+            write_csv(path, _rows(result), COLUMNS)
+        found[attack.name] = _read(path)
+        if attack.budget is not None:
+            smaller[attack.name.split("_l")[0], attack.norm] = found[attack.name]
+    return found
+
+
+def _attack(
+    network: OCTClassifier, attack: Attack, x: Tensor, y: Tensor, before: Found | None, beta: float
+) -> Found:
+    """An image that the same attack turned within a smaller budget is not attacked again."""
+    left = np.ones(len(x), dtype=bool) if before is None else ~before["success"]
+    result = {name: values.copy() for name, values in before.items()} if before else {}
+    if left.any():
+        some = torch.from_numpy(np.flatnonzero(left)).to(x.device)
+        fresh = judge(network, x[some], y[some], attack.run(x[some], y[some]), beta)
+        for name, values in fresh.items():
+            result.setdefault(name, np.empty(len(x), values.dtype))[left] = values
+    return result
+
+
+def _rows(found: Found) -> Iterator[dict[str, Any]]:
+    for values in zip(*(found[name].tolist() for name in COLUMNS), strict=True):
+        row = dict(zip(COLUMNS, values, strict=True))
+        yield {k: int(v) if isinstance(v, bool) else "" if v != v else v for k, v in row.items()}
+
+
+def _read(path: Path) -> Found:
+    rows = read_csv(path)
+    flags = {name: np.array([row[name] == "1" for row in rows]) for name in JUDGED}
+    measured = {
+        name: np.array([float(row[name] or "nan") for row in rows]) for name in distances.NAMES
+    }
+    return {**flags, **measured}
+
+
+def _patients(images: ImageSet, rows: NDArray[np.int64]) -> list[str]:
+    return [images.patients[int(row)] for row in rows]
+
+
+def _zero_gradients(network: OCTClassifier, x: Tensor, y: Tensor) -> float:
+    view = SearchModel(network, x.shape[1], x.device, targeted=False, speed=Speed(), spent=Spent())
+    _, gradient = view.margin_and_gradient(x, y)
+    return float((gradient == 0).flatten(1).all(1).float().mean())
+
+
+def _write_records(path: Path, found: dict[str, dict[str, Found]], rows: NDArray[np.int64]) -> None:
+    def lines() -> Iterator[dict[str, Any]]:
+        for channels, attacks in found.items():
+            for name, records in attacks.items():
+                for row, values in zip(rows.tolist(), _rows(records), strict=True):
+                    yield {"channels": channels, "attack": name, "row": row, **values}
+
+    write_csv(path, lines(), ("channels", "attack", "row", *COLUMNS))
+
+
+def _write_curves(path: Path, found: dict[str, dict[str, Found]], right: NDArray[np.bool_]) -> None:
+    rows = [
+        {"channels": channels, "distance": name, "budget": budget, "robust_accuracy": left}
+        for channels, attacks in found.items()
+        for name in MINIMISED
+        for budget, left in curve(smallest(attacks, name, right))
+    ]
+    write_csv(path, rows, ("channels", "distance", "budget", "robust_accuracy"))

@@ -1,0 +1,36 @@
+"""What a fit minimises."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+class Objective(Protocol):
+    """The part of a fit that makes a defence."""
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:
+        """Loss to minimise, and the logits (N, K) float32 that training accuracy is of.
+
+        Args:
+            model: in train mode; left in it.
+            x, y: (N, C, H, W) float32 in [0, 1]; (N,) int64.
+            done: share of all training steps made, in [0, 1].
+        """
+
+    def challenge(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
+        """Validation images (N, C, H, W) at their worst, for a model in eval mode; None: the best
+        epoch is chosen by clean accuracy."""
+
+
+class Clean:
+    """Cross-entropy on the images as they come."""
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        logits = model(x).float()
+        return cross_entropy(logits, y), logits
+
+    def challenge(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:  # noqa: ARG002
+        return None
