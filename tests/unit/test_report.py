@@ -120,7 +120,8 @@ def battery(model: str) -> dict[str, Any]:
     right = np.ones(10, dtype=bool)
     part = robustness.summary(plan, attacks, right, [""] * 10, budgets, 0.95)
     flags = [vars(Flag("gradients vanish", model, True, "seen <b>20 %</b>"))]
-    return {"images": 10, "patients": 5, "channels": {"grey": part}, "flags": flags}
+    counts = {"images": 10, "patients": 5, "confidence_level": 0.95}
+    return {**counts, "channels": {"grey": part}, "flags": flags}
 
 
 def write_numbers(project: Path) -> None:
