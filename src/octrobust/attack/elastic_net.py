@@ -174,16 +174,17 @@ class ElasticNet:
                 search = FistaSearch(self, x, y, progress)
                 search.run(rows)
             else:
-                search = ProjectionSearch(self, x, y, progress)
+                search = projecting = ProjectionSearch(self, x, y, progress)
                 search.run(rows)
-                self._second_chance(search, x, y, rows)
+                self._second_chance(projecting, x, y, rows)
             return self._result(search, already, home)
 
-    def _second_chance(self, search: Search[Any], x: Tensor, y: Tensor, rows: Tensor) -> None:
+    def _second_chance(self, search: ProjectionSearch, x: Tensor, y: Tensor, rows: Tensor) -> None:
         """The published algorithm where the other solver found nothing, so that no image is lost
         by choosing that: where the gradient says little of what lies further on, its long steps
         may still come across a success."""
-        rows = rows[torch.isinf(search.verdicts.distance[rows])]
+        lost = torch.isinf(search.verdicts.distance) & ~search.stuck
+        rows = rows[lost[rows]]
         if not len(rows):
             return
         again = FistaSearch(self, x[rows], y[rows], None)
