@@ -169,14 +169,11 @@ class ElasticNet:
             margins = self.margins(x, y)
             already = margins > 0
             rows = torch.nonzero(~self.is_success(margins)).flatten()
-            search: Search[Any]
-            if self.shortcuts.solver == "fista":
-                search = FistaSearch(self, x, y, progress)
-                search.run(rows)
-            else:
-                search = projecting = ProjectionSearch(self, x, y, progress)
-                search.run(rows)
-                self._second_chance(projecting, x, y, rows)
+            kind = FistaSearch if self.shortcuts.solver == "fista" else ProjectionSearch
+            search = kind(self, x, y, progress)
+            search.run(rows)
+            if isinstance(search, ProjectionSearch):
+                self._second_chance(search, x, y, rows)
             return self._result(search, already, home)
 
     def _second_chance(self, search: ProjectionSearch, x: Tensor, y: Tensor, rows: Tensor) -> None:

@@ -22,6 +22,7 @@ from octrobust.attack.elastic_net import ElasticNet, evaluating
 from octrobust.attack.pgd import ascend, project, random_start
 from octrobust.attack.search_model import SearchModel, margin
 from octrobust.attack.speed import Speed, Spent
+from octrobust.data.jpeg import through_jpeg
 from octrobust.model.predict import float32, logits
 
 Kind = Literal["white-box", "score", "label", "noise"]
@@ -310,15 +311,6 @@ def _numpy_seed(seed: int) -> Iterator[None]:
         torch.set_rng_state(torch_state)
 
 
-def _jpeg(images: Tensor) -> Tensor:
-    """Through a JPEG file and back, (N, C, H, W) float32 in [0, 1]."""
-    from torchvision.transforms.v2.functional import jpeg
-
-    pixels = (images * 255).round().to(torch.uint8).cpu()
-    back = torch.stack([jpeg(one, JPEG_QUALITY) for one in pixels])
-    return (back.float() / 255).to(images.device)
-
-
 def judge(
     model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, beta: float
 ) -> dict[str, NDArray[Any]]:
@@ -338,7 +330,7 @@ def judge(
         survives = {
             "success": success,
             "success_8bit": success & wrong((candidates * 255).round() / 255),
-            "success_jpeg": success & wrong(_jpeg(candidates)),
+            "success_jpeg": success & wrong(through_jpeg(candidates, JPEG_QUALITY)),
             "success_grey": success & wrong(candidates.mean(1, keepdim=True).expand_as(x)),
         }
     found: dict[str, NDArray[Any]] = {k: v.cpu().numpy() for k, v in survives.items()}

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from octrobust.data.jpeg import through_jpeg
+
 SEVERITIES = (1, 2, 3, 4, 5)
 _SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)  # standard deviation, as a share of the pixel
 _BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)  # standard deviation, pixels
@@ -36,8 +38,7 @@ def _contrast(x: Tensor, left: float) -> Tensor:
 
 
 def _jpeg(x: Tensor, quality: float) -> Tensor:
-    pixels = (x * 255).round().to(torch.uint8)
-    return torch.stack([F.jpeg(one, int(quality)) for one in pixels]).float() / 255
+    return through_jpeg(x, int(quality))
 
 
 _KINDS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, ...]]] = {

@@ -60,22 +60,13 @@ def _beaten(
     """Raised where `weak` leaves less accuracy than the best of `strong` at the same ball."""
     worst, seen = -np.inf, "not run"
     for attack, left in robust.items():
-        method, _, ball = _parts(attack)
+        ball = attack.removeprefix(f"{weak}_")
         rivals = [robust[r] for s in strong if (r := f"{s}_{ball}") in robust]
-        if method != weak or not rivals or min(rivals) - left <= worst:
+        if ball == attack or not rivals or min(rivals) - left <= worst:
             continue
         worst = min(rivals) - left
         seen = f"{attack} leaves {left:.0%}, {' and '.join(strong)} there {min(rivals):.0%}"
     return Flag(name, model, bool(worst > MARGIN), seen)
-
-
-def _parts(attack: str) -> tuple[str, str, str]:
-    """(method, _, NORM_BUDGET) of METHOD_NORM_BUDGET."""
-    for norm in ("_l2_", "_linf_"):
-        if norm in attack:
-            method, budget = attack.split(norm)
-            return method, norm, f"{norm.strip('_')}_{budget}"
-    return attack, "", ""
 
 
 def constant_flag(model: str, predicted: NDArray[np.int64]) -> Flag:

@@ -116,7 +116,7 @@ def summary(
     worst = {
         distance: {
             f"{budget:g}": {
-                **accuracy(least[distance] > budget * _ROUNDING),
+                **accuracy(~_within(least[distance], budget)),
                 "hardest": _hardest(found, distance, budget),
             }
             for budget in sorted(values)
@@ -133,10 +133,15 @@ def summary(
     }
 
 
+def _within(distance: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:
+    near: NDArray[np.bool_] = distance <= budget * _ROUNDING
+    return near
+
+
 def _hardest(found: Mapping[str, Records], distance: str, budget: float) -> str:
     """The attack that turned most images within this budget; the first of equals."""
     turned = {
-        name: int((records["success"] & (records[distance] <= budget * _ROUNDING)).sum())
+        name: int((records["success"] & _within(records[distance], budget)).sum())
         for name, records in found.items()
     }
     return max(turned, key=lambda name: turned[name])

@@ -82,7 +82,7 @@ def battery(
         flags += battery_flags(f"{model.name}, {channels}", robust, float(right.mean()), zero)
         parts[channels] = {**part, "zero_gradients": zero}
     _write_records(records, found, rows)
-    _write_curves(curves, found, predict(network, x) == images.targets[rows])
+    _write_curves(curves, found, right)
     write_json(
         metrics,
         {
