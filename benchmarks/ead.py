@@ -185,7 +185,7 @@ def profile(
 def memory(
     size: Size = 80,
     batch: Annotated[int, typer.Option(help="Images at once and in a shard.", min=2)] = 32,
-    counts: Annotated[str, typer.Option(help="Numbers of images, with commas.")] = "64,256,1024",
+    counts: Annotated[str, typer.Option(help="Numbers of images, with commas.")] = "256,1024,4096",
     channels: Channels = "grey",
     device: Device = "auto",
     threads: Threads = 0,
