@@ -66,5 +66,37 @@ def track() -> None:
         raise typer.Exit(1)
 
 
+audit = typer.Typer(no_args_is_help=True, help="Checks of what flatters a result.")
+app.add_typer(audit, name="audit")
+
+
+@audit.command()
+def leakage(
+    variant: Annotated[
+        str | None, typer.Option(help="Of train.variants; the default is attack.target.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Pairs of splits, each of its own seed.")] = 3,
+) -> None:
+    """Train one configuration on splits by patient and by image, and show what the latter flatters.
+
+    Needs data/raw (`dvc repro ingest`). Numbers go to metrics/audit/leakage.json and to MLflow. A
+    killed audit, called again, goes on where it was.
+    """
+    with one_line_errors():
+        from octrobust import config
+        from octrobust.report.leakage import lines
+        from octrobust.stages.leakage import leakage as measure
+        from octrobust.tracking.stage import stage_run
+
+        params = config.load()
+        chosen = variant or params.attack.target
+        logged = {"variant": chosen, "repeats": repeats, "train": params.train.model_dump()}
+        with stage_run("audit-leakage", params=logged) as run:
+            run.metrics = Path("metrics/audit/leakage.json")
+            run.unfinished = measure(params, chosen, repeats, Path("data/raw"), run.metrics)
+        for line in lines(run.metrics):
+            typer.echo(line)
+
+
 if __name__ == "__main__":
     app()

@@ -174,6 +174,7 @@ class Inner(Section):
 
 
 HARDENED = "hardened"  # what the names of hardened models begin with
+PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
 
 
 class Defence(Section):
@@ -240,9 +241,40 @@ class Battery(Section):
 class Evaluate(Section):
     adaptive: Annotated[list[Name], Field(min_length=1)]
     images_per_class: Positive | None
+    seeds: list[NonNegative]
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
     corruption_severities: list[Annotated[int, Field(ge=1, le=5)]]
     battery: Battery
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Evaluate:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: each must be another")
+        return self
+
+
+class CarliniWagner(Section):
+    """The notebooks' attack; see `octrobust.attack.carlini_wagner`."""
+
+    learning_rate: PositiveFloat
+    binary_search_steps: Positive
+    max_iter: Positive
+    initial_const: PositiveFloat
+
+
+class Replay(Section):
+    """What the paper's notebooks ran; see `octrobust.stages.replay`."""
+
+    standardisation: Literal["none", "facenet"]
+    learning_rate: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    epochs_before_attack: PositiveFloat
+    epochs_of_hardening: PositiveFloat
+    share_of_validation: Annotated[float, Field(gt=0, le=1)]
+    train_images_per_class: Positive | None
+    seed: NonNegative
+    attack: CarliniWagner
 
 
 class Compute(Section):
@@ -264,6 +296,7 @@ class Params(Section):
     attack: Attack
     harden: Harden
     evaluate: Evaluate
+    replay: dict[Literal["notebooks"], Replay]
     compute: Compute
 
     @model_validator(mode="after")
@@ -284,14 +317,21 @@ class Params(Section):
                 f"evaluate.adaptive: the set made on attack.target, {self.attack.target}, is there "
                 "already: name the other models only"
             )
-        missing = f"{HARDENED}_static"
-        if missing not in self.evaluate.adaptive:
-            raise ValueError(f"evaluate.adaptive: {missing} must be there, the headline needs it")
+        if PAPERS not in self.evaluate.adaptive:
+            raise ValueError(f"evaluate.adaptive: {PAPERS} must be there, the headline needs it")
         return self
 
     def models(self) -> tuple[str, ...]:
         """All models by the names of their folders: train variants, then hardened ones."""
-        return (*self.train.variants, *(f"{HARDENED}_{name}" for name in self.harden.variants))
+        return (*self.train.variants, *self.hardened())
+
+    def hardened(self) -> dict[str, Defence]:
+        """The hardened models by the names of their folders."""
+        return {f"{HARDENED}_{name}": way for name, way in self.harden.variants.items()}
+
+    def controls(self) -> list[str]:
+        """The hardened models that learnt no adversarial image."""
+        return [name for name, way in self.hardened().items() if way.method == "duplicates"]
 
 
 def _describe(error: ValidationError) -> str:

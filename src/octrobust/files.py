@@ -136,3 +136,11 @@ def digest(*parts: Any) -> str:
             total.update(json.dumps(part, sort_keys=True, default=str).encode())
         total.update(b"\0")
     return total.hexdigest()[:16]
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file; on another file system a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

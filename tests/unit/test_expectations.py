@@ -94,7 +94,7 @@ def test_good_data_passes_and_is_documented(project: Project) -> None:
     names = {"images", "splits", "counts", "contents", "patients"}
     assert set(metrics["suites"]) == names
     pages = {path.name: path.read_bytes() for path in (project.folder / "docs").iterdir()}
-    assert set(pages) == {"index.html", *(f"{name}.html" for name in names)}
+    assert set(pages) == {"index.html", "look_alikes.csv", *(f"{name}.html" for name in names)}
     project.validate()
     again = {path.name: path.read_bytes() for path in (project.folder / "docs").iterdir()}
     assert again == pages
@@ -177,3 +177,16 @@ def test_missing_split_is_one_line(project: Project) -> None:
     project.path("test").unlink()
     with pytest.raises(UserError, match=r"test\.csv does not exist"):
         project.validate()
+
+
+def test_look_alikes_across_splits_are_counted_and_listed(project: Project) -> None:
+    train, test = project.rows("train"), project.rows("test")
+    hashes = {train[0].path: "0" * 16, test[0].path: "0" * 15 + "3"}
+    for path in (project.index, project.path("train"), project.path("test")):
+        rows = [replace(row, phash=hashes.get(row.path, "")) for row in read_index(path)]
+        write_index(path, rows)
+    project.validate()
+    assert project.metrics()["look_alikes_in_two_splits"] == 1
+    assert project.metrics()["look_alikes_of_two_patients"] == 1
+    listed = (project.folder / "docs" / "look_alikes.csv").read_text().splitlines()
+    assert listed[1:] == [f"train/{train[0].path},test/{test[0].path},2,True"]

@@ -6,8 +6,6 @@ recorded is computed from the images as stored.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +24,7 @@ from octrobust.errors import UserError
 from octrobust.files import (
     atomic_folder,
     atomic_path,
+    link_or_copy,
     read_csv,
     read_json,
     sha256_file,
@@ -231,7 +230,7 @@ def _assemble(
         for number in range(count):
             source = unfinished / f"shard-{number:05d}.npz"
             target = temporary / source.name
-            _link_or_copy(source, target)
+            link_or_copy(source, target)
             shape = read_shard(target)["x_adv"].shape[1:]
             shards.append({"name": target.name, "sha256": sha256_file(target)})
         write_csv(temporary / "records.csv", _records(temporary, shards), COLUMNS)
@@ -251,10 +250,3 @@ def _records(folder: Path, shards: list[dict[str, str]]) -> Iterator[dict[str, A
             for name in (*distances.NAMES, "const"):
                 row[name] = f"{float(row[name]):.9g}" if row["success"] else ""
             yield row
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)

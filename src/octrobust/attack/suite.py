@@ -40,17 +40,21 @@ class Attack:
     """One attack at one setting.
 
     Attributes:
-        name: unique in a battery: method, norm, and budget where it has one.
+        method: unique in a battery together with norm and budget; `name` is made of the three.
         kind: what it sees of the network: gradients, scores, labels or nothing.
         norm, budget: the ball; None: it looks for the smallest change instead.
         run: images and classes to candidates.
     """
 
-    name: str
+    method: str
     kind: Kind
     norm: str | None
     budget: float | None
     run: Candidates
+
+    @property
+    def name(self) -> str:
+        return self.method if self.norm is None else f"{self.method}_{self.norm}_{self.budget:g}"
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,7 @@ def _within(model: nn.Module, norm: str, budget: float, sizes: Sizes) -> list[At
         plans.append(("square", "score", _square(model, budget, sizes)))
     if sizes.noise_draws:
         plans.append(("noise", "noise", _noise(model, norm, budget, sizes)))
-    return [
-        Attack(f"{name}_{norm}_{budget:g}", kind, norm, budget, run) for name, kind, run in plans
-    ]
+    return [Attack(method, kind, norm, budget, run) for method, kind, run in plans]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,12 @@ class ImageSet:
         crops = self.pixels[rows, inside, inside]
         return crops[:, None].astype(np.float32) / np.float32(255)
 
+    def batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """All evaluation views in order with their targets, `size` images at a time."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            yield self.views(rows), self.targets[rows]
+
 
 def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
     """Open split `name` as `prepare` wrote it to `folder`; pixels stay on disk until read.
@@ -103,7 +109,7 @@ def decode(path: Path, side: int) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
-            grey = _grey(image)
+            grey = to_grey(image)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro ingest`") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -116,7 +122,12 @@ def decode(path: Path, side: int) -> NDArray[np.uint8]:
     return np.asarray(square)
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def to_grey(image: Image.Image) -> Image.Image:
+    """8-bit grey; 16 bits are scaled, colours weighted (ITU-R 601), alpha dropped.
+
+    Raises:
+        ValueError: a mode without a defined range.
+    """
     if image.mode in MODES_16:
         values = np.asarray(image).astype(np.float64)
         if values.min() < 0 or values.max() > 65535:

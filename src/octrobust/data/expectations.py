@@ -13,6 +13,7 @@ import pandas as pd
 
 from octrobust import config
 from octrobust.data.index import IndexRow
+from octrobust.data.look_alikes import PHASH, across, look_alikes
 from octrobust.errors import UserError
 from octrobust.files import write_json
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = [field.name for field in fields(IndexRow)]
 NUMBERS = ("width", "height")
+LOOK_ALIKES = "look_alikes.csv"  # beside the pages
 SHOWN = 2  # rows quoted for a failed expectation: the two of a pair
 
 
@@ -49,9 +51,10 @@ def validate(
 ) -> None:
     """Check the index and ``splits/*.csv`` against the parameters.
 
-    Data Docs go to `docs`, a folder of pages to open offline from ``index.html``; numbers to
-    `metrics`, JSON. Both are written also when something failed. A patient in two splits fails
-    if the split is by patient, and is only counted if it is by image.
+    Data Docs go to `docs`, a folder of pages to open offline from ``index.html``, with the near
+    duplicates across splits as look_alikes.csv; numbers to `metrics`, JSON. Both are written also
+    when something failed. A patient in two splits fails if the split is by patient, and is only
+    counted if it is by image; near duplicates are only counted.
 
     Raises:
         UserError: a file is missing, or expectations failed: every one is named.
@@ -65,6 +68,7 @@ def validate(
 
     plan = [suites.of_index(index, data, settings), suites.of_splits(rows, data, settings)]
     numbers: dict[str, Any] = {}
+    alike: pd.DataFrame | None = None
     # Without their columns the other tables cannot be made, and the schema has failed anyway.
     if set(COLUMNS) <= set(index.columns) and set(COLUMNS) <= set(rows.columns):
         patients, contents = _homes(rows, "patient"), _homes(rows, "sha256")
@@ -77,9 +81,14 @@ def validate(
             plan.append(suites.of_patients(patients))
         numbers["patients_in_two_splits"] = _in_two(patients)
         numbers["hashes_in_two_splits"] = _in_two(contents)
+        alike = _look_alikes(rows)
+        numbers["look_alikes_in_two_splits"] = len(alike)
+        numbers["look_alikes_of_two_patients"] = int(alike["two_patients"].sum())
 
     checked = list(_run(plan))
     data_docs.write(docs, checked)
+    if alike is not None:
+        alike.to_csv(docs / LOOK_ALIKES, index=False)
     write_json(metrics, {**numbers, **_summary(checked)})
     _raise_if_failed(checked, docs)
 
@@ -114,6 +123,22 @@ def _homes(rows: pd.DataFrame, key: str) -> pd.DataFrame:
 
 def _in_two(homes: pd.DataFrame) -> int:
     return int((~homes["splits"].isin(config.SPLITS)).sum())
+
+
+def _look_alikes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of near duplicates, an image in one split and one in another: counted, not refused,
+    since what is nearly equal to a hash need not be one image."""
+    hashes = rows["phash"].where(rows["phash"].str.fullmatch(PHASH), "").tolist()
+    pairs = across(look_alikes(hashes), rows["split"].tolist())
+    first, second = (rows.iloc[[pair[side] for pair in pairs]].reset_index() for side in (0, 1))
+    return pd.DataFrame(
+        {
+            "first": first["split"] + "/" + first["path"],
+            "second": second["split"] + "/" + second["path"],
+            "bits_apart": [pair[2] for pair in pairs],
+            "two_patients": first["patient"].fillna("") != second["patient"].fillna(""),
+        }
+    )
 
 
 def _in_index(rows: pd.DataFrame, index: pd.DataFrame) -> dict[str, str]:

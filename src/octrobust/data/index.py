@@ -23,7 +23,8 @@ class IndexRow:
 
     path: posix, relative to data/raw; patient and image (its number): empty where unknown;
     sha256: of the file's bytes, lower-case hexadecimal; width, height: pixels; mode: Pillow's
-    name of the pixel format as stored (L, RGB, I;16, ...).
+    name of the pixel format as stored (L, RGB, I;16, ...); phash: what `look_alikes` compares,
+    empty where the format has no defined range.
     """
 
     path: str
@@ -34,6 +35,7 @@ class IndexRow:
     width: int
     height: int
     mode: str
+    phash: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(IndexRow))

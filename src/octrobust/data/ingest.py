@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from octrobust import config
 from octrobust.data import folder, kermany
+from octrobust.data.arrays import to_grey
 from octrobust.data.folder import Candidate
 from octrobust.data.index import IndexRow, another_name, parse_name, write_index
+from octrobust.data.look_alikes import perceptual_hash
 from octrobust.errors import UserError
 from octrobust.files import (
     atomic_folder,
@@ -39,11 +41,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Picture:
-    """Pixels, and Pillow's mode."""
+    """Pixels, Pillow's mode, and the perceptual hash."""
 
     width: int
     height: int
     mode: str
+    phash: str
 
 
 @dataclass(frozen=True)
@@ -159,13 +162,20 @@ def _read(path: Path) -> _Picture | str:
                     return f"{frames} images in one file"
                 mode = image.mode
                 image.load()
-                return _Picture(image.width, image.height, mode)
+                return _Picture(image.width, image.height, mode, _phash(image))
         except UnidentifiedImageError:  # its message has the path, which may be a temporary one
             return f"none of {', '.join(FORMATS)}, or damaged at its start"
         except OSError as error:
             return error.strerror or str(error)
         except Exception as error:  # damaged bytes make Pillow's readers raise nearly anything
             return " ".join(str(error).split()) or type(error).__name__
+
+
+def _phash(image: Image.Image) -> str:
+    try:
+        return perceptual_hash(to_grey(image))
+    except ValueError:  # a mode without a defined range: for the expectations to say
+        return ""
 
 
 def _write_quarantine(
@@ -221,6 +231,7 @@ def _place(
                 width=picture.width,
                 height=picture.height,
                 mode=picture.mode,
+                phash=picture.phash,
             )
         )
     return sorted(rows, key=lambda row: row.path)

@@ -11,6 +11,7 @@ from great_expectations.expectations.expectation import Expectation
 from octrobust import config
 from octrobust.data.arrays import MODES_8, MODES_16
 from octrobust.data.index import IndexRow
+from octrobust.data.look_alikes import PHASH
 
 COLUMNS = [field.name for field in fields(IndexRow)]
 REQUIRED = ("path", "label", "sha256", "mode")
@@ -73,6 +74,11 @@ def _of_rows(columns: list[str], data: config.Data, settings: config.Split) -> l
             column="sha256",
             regex="^[0-9a-f]{64}$",
             description="every sha256 is 64 hexadecimal digits",
+        ),
+        gxe.ExpectColumnValuesToMatchRegex(
+            column="phash",
+            regex=f"^{PHASH}$",
+            description="every phash is 16 hexadecimal digits",
         ),
         gxe.ExpectColumnValuesToMatchRegex(
             column="image", regex="^[0-9]+$", description="every image number is a number"

@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 
 from octrobust.config import Params
-from octrobust.files import atomic_folder, read_json, sha256_file, write_json, write_text
-from octrobust.report.results import CLEAN, Results
+from octrobust.files import atomic_folder, digest, read_json, sha256_file, write_json, write_text
+from octrobust.report.results import CLEAN, Results, best_defence
 from octrobust.report.wording import number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -111,7 +111,8 @@ def write_cards(
     statement: str,
     provenance: Mapping[str, str],
 ) -> None:
-    """Leave NAME.json and NAME.md of every model in `folder`, whole."""
+    """Leave NAME.json and NAME.md of every model in `folder`, whole; and best.json, the best
+    defence, where the battery was run on one."""
     # Markdown of our own numbers and of names that `config.Name` allows: nothing to escape.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -126,3 +127,24 @@ def write_cards(
             found = card(project, results, params, model, statement, provenance)
             write_json(temporary / f"{model}.json", found)
             write_text(temporary / f"{model}.md", template.render(card=found))
+        if best := _best(project, results, params):
+            write_json(temporary / "best.json", best)
+
+
+def _best(project: Path, results: Results, params: Params) -> dict[str, Any] | None:
+    """What the model registry is told, `octrobust.tracking.records.Candidate`."""
+    chosen = best_defence(results, params)
+    if chosen is None:
+        return None
+    name, budget, accuracy = chosen
+    battery = params.evaluate.battery
+    data = digest(project / "data" / "raw" / "index.csv", params.split.model_dump())
+    how = battery.model_dump(exclude={"models"})
+    return {
+        "name": name,
+        "weights_sha256": read_json(project / "models" / name / "model.json")["weights_sha256"],
+        "image_size": params.data.image_size,
+        "classes": list(params.data.classes),
+        "robust_accuracy": accuracy,
+        "measured": f"L2 {budget}, {battery.channels[0]}, battery {digest(how)}, data {data}",
+    }

@@ -257,3 +257,34 @@ def _filled(rows: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:
     """Without the empty bins before the first image and after the last."""
     full = [i for i, row in enumerate(rows) if float(row["images"]) > 0]
     return rows[full[0] : full[-1] + 1] if full else []
+
+
+def draw_reliability(
+    figure: Figure, look: Look, bins: Sequence[Mapping[str, str]], models: Sequence[str]
+) -> None:
+    """Accuracy against confidence, a panel a model, clean and attacked on itself."""
+    columns = 2 if look.narrow else len(models)
+    panels = figure.subplots(
+        -(-len(models) // columns), columns, squeeze=False, sharex=True, sharey=True
+    )
+    for axes in panels.flat[len(models) :]:
+        axes.set_visible(False)
+    for name, axes in zip(models, panels.flat, strict=False):
+        axes.plot([50, 100], [50, 100], ":", color=look.muted, lw=0.8)
+        kinds = (("clean", "clean", "o"), (name, "attacked", "s"))
+        for colour, (data, label, marker) in zip(look.series, kinds, strict=False):
+            rows = [row for row in bins if row["model"] == name and row["made_on"] == data]
+            if not rows:
+                continue
+            images = np.array([float(row["images"]) for row in rows])
+            x, y = ([100 * float(row[key]) for row in rows] for key in ("confidence", "accuracy"))
+            axes.plot(x, y, color=colour, lw=1, alpha=0.6)
+            size = 12 + 60 * images / images.sum()
+            axes.scatter(x, y, size, color=colour, marker=marker, label=label, zorder=3)
+        axes.set(title=shorten(name, 18), xlim=(48, 102), ylim=(-4, 104))
+    for axes in panels[-1]:
+        axes.set_xlabel("probability, %")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("right, %")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)

@@ -17,6 +17,7 @@ from octrobust.report.charts import (
     draw_distortion,
     draw_example,
     draw_matrix,
+    draw_reliability,
     draw_robustness,
 )
 from octrobust.report.examples import Example
@@ -182,6 +183,24 @@ def robustness_figure(results: Results, params: Params) -> FigureView:
     )
 
 
+def reliability_figure(results: Results) -> FigureView:
+    models = [results.target, *results.hardened]
+    return _figure(
+        "reliability",
+        "Calibration",
+        f"Reliability plots of {', '.join(models)}: how often the predicted class is right "
+        "against its predicted probability; the table of models has the calibration errors.",
+        "How often an answer is right against how sure the model is of it, in ten bins; the size "
+        "of a dot is its share of the images. On the diagonal a probability means what it says; "
+        "below it the model is surer than it should be. Attacked: EAD made on the model itself, "
+        "where that was run. EAD ends just beyond the boundary, so its answers are unsure by "
+        "construction.",
+        partial(draw_reliability, bins=results.reliability, models=models),
+        (2.3 * max(len(models), 2), 2.9),
+        (3.9, 2.2 * ((len(models) + 1) // 2) + 0.7),
+    )
+
+
 def all_figures(
     results: Results, params: Params, examples: tuple[Example | None, Example | None]
 ) -> dict[str, FigureView]:
@@ -194,6 +213,7 @@ def all_figures(
         matrix_figure(results),
         distortion_figure(results),
         confusion_figure(results, params),
+        reliability_figure(results),
         curves_figure(results),
     )
     return {figure.name: figure for figure in figures}

@@ -17,7 +17,7 @@ from octrobust.attack.shards import open_adversarial
 from octrobust.config import Params
 from octrobust.data.arrays import open_split
 from octrobust.files import write_json, write_text
-from octrobust.report import paper, robustness, tables
+from octrobust.report import paper, protocols, robustness, tables
 from octrobust.report.cards import write_cards
 from octrobust.report.examples import Example, median_example
 from octrobust.report.figures import all_figures, write_figures
@@ -111,6 +111,10 @@ def _examples(project: Path, params: Params) -> tuple[Example | None, Example | 
 
 
 def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
+    optional = {
+        "replay": protocols.replay_table(results),
+        "seeds": protocols.seed_table(results, params),
+    }
     return {
         "clean": tables.clean_table(results, params),
         "robust": tables.robust_table(results, params),
@@ -123,6 +127,7 @@ def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
         "flags": robustness.flag_table(results),
         "attack": tables.attack_settings(results, params),
         "data": tables.data_table(results),
+        **{name: one for name, one in optional.items() if one},
     }
 
 

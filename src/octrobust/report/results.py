@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octrobust.config import HARDENED, Params
+from octrobust.config import HARDENED, PAPERS, Params
 from octrobust.files import read_csv, read_json
 
 CLEAN = "clean"
-PAPERS = f"{HARDENED}_static"  # the hardened model that the paper's way gives
 
 Numbers = dict[str, Any]
 
@@ -29,6 +28,9 @@ class Results:
     curves: dict[str, list[dict[str, str]]]
     robustness: dict[str, list[dict[str, str]]]
     distortion_bins: list[dict[str, str]]
+    reliability: list[dict[str, str]]
+    seeds: dict[int, Numbers]
+    replay: Numbers | None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -90,6 +92,9 @@ def read_results(project: Path, params: Params) -> Results:
         curves={name: read_csv(plots / "training" / f"{name}.csv") for name in models},
         robustness={name: read_csv(plots / "robustness" / f"{name}.csv") for name in batteries},
         distortion_bins=read_csv(plots / "distortion.csv"),
+        reliability=read_csv(plots / "reliability.csv"),
+        seeds={s: read_json(metrics / "seeds" / f"{s}.json") for s in params.evaluate.seeds},
+        replay=next((read_json(metrics / "replay" / f"{n}.json") for n in params.replay), None),
     )
 
 
@@ -123,6 +128,28 @@ def headline(results: Results, params: Params) -> dict[str, float | None]:
         "median_l2_attacked": _median(undefended["l2"]),
         "median_l2_adaptive": _median(results.distortion(PAPERS)["l2"]),
     }
+
+
+def best_defence(results: Results, params: Params) -> tuple[str, str, float] | None:
+    """Hardened model, L2 budget and worst-case robust accuracy: the highest at the middle budget,
+    then the highest clean accuracy. Controls do not count; None where no battery was run on a
+    defence."""
+    budget = main_budget(params)
+    found = [
+        (main_channels(numbers)["worst_case"]["l2"][budget]["accuracy"], name)
+        for name, numbers in results.battery.items()
+        if name in results.hardened and name not in params.controls()
+    ]
+    if not found:
+        return None
+    accuracy, name = max(found, key=lambda one: (one[0], results.score(one[1], CLEAN)["accuracy"]))
+    return name, budget, accuracy
+
+
+def main_budget(params: Params) -> str:
+    """The middle L2 budget of the battery, as it is written in the results."""
+    budgets = sorted(params.evaluate.battery.l2)
+    return f"{budgets[len(budgets) // 2]:g}"
 
 
 def main_channels(battery: Numbers) -> Numbers:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from octrobust.attack import speed
-from octrobust.config import HARDENED, SPLITS, Params, Shortcuts
+from octrobust.config import PAPERS, SPLITS, Params, Shortcuts
 from octrobust.report import paper
-from octrobust.report.results import CLEAN, PAPERS, Numbers, Results, main_channels
+from octrobust.report.results import CLEAN, Numbers, Results, main_budget, main_channels
 from octrobust.report.wording import NBSP, NONE, duration, number, percent
 
 BUDGET = "unbounded: EAD looks for the smallest change"
@@ -77,12 +77,6 @@ def tiles(results: Results, params: Params) -> list[Tile]:
         values = (worst["accuracy"], worst["low"], worst["high"])
         shown.append(Tile(title, *values, numbers["images"], None))
     return shown
-
-
-def main_budget(params: Params) -> str:
-    """The middle L2 budget of the battery, as it is written in the results."""
-    budgets = sorted(params.evaluate.battery.l2)
-    return f"{budgets[len(budgets) // 2]:g}"
 
 
 def clean_table(results: Results, params: Params) -> Table:
@@ -164,11 +158,7 @@ def robust_table(results: Results, params: Params) -> Table:
 
 
 def _control(params: Params) -> str:
-    controls = [
-        f"{HARDENED}_{name}"
-        for name, how in params.harden.variants.items()
-        if how.method == "duplicates"
-    ]
+    controls = params.controls()
     if not controls:
         return ""
     return (
@@ -350,3 +340,12 @@ def facts(results: Results) -> Iterable[tuple[str, str]]:
         both = results.validation.get("patients_in_two_splits")
     if both is not None:
         yield "Patients in two splits", str(both)
+    if "look_alikes_in_two_splits" in results.validation:
+        pairs, strangers = (
+            results.validation[f"look_alikes_{which}"]
+            for which in ("in_two_splits", "of_two_patients")
+        )
+        yield (
+            "Look-alikes in two splits",
+            f"{pairs} pairs, {strangers} of them of two patients, by a perceptual hash",
+        )

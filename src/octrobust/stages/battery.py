@@ -122,12 +122,12 @@ def _run(
     for attack in tqdm(plan, desc=f"battery, {folder.name}", unit="attack", leave=False):
         path = folder / f"{attack.name}.csv"
         if not path.exists():
-            key = (attack.name.split("_l")[0], attack.norm)
-            result = _attack(network, attack, x, y, smaller.get(key), beta)
+            before = smaller.get((attack.method, attack.norm))
+            result = _attack(network, attack, x, y, before, beta)
             write_csv(path, _rows(result), COLUMNS)
         found[attack.name] = _read(path)
         if attack.budget is not None:
-            smaller[attack.name.split("_l")[0], attack.norm] = found[attack.name]
+            smaller[attack.method, attack.norm] = found[attack.name]
     return found
 
 

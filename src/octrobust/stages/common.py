@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,4 @@ def validation_batches(
 ) -> Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]:
     """The clean validation images in order, in batches of compute.predict_batch_size."""
     images = open_split(arrays, "validation", params.data.image_size)
-    size = params.compute.predict_batch_size
-
-    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        for start in range(0, len(images), size):
-            rows = np.arange(start, min(start + size, len(images)))
-            yield images.views(rows), images.targets[rows]
-
-    return batches
+    return partial(images.batches, params.compute.predict_batch_size)

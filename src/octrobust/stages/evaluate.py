@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from octrobust.attack.shards import AdversarialSet, open_adversarial
-from octrobust.config import HARDENED, Params
+from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
 from octrobust.evaluation.distortion import distortion, histogram
@@ -61,9 +61,11 @@ def evaluate(
     corrupted: dict[str, Any] = {}
     for name in params.models():
         network = load_model(models / name, device)
-        scores[name] = {CLEAN: _clean(network, images, params.compute.predict_batch_size)}
+        scores[name] = {CLEAN: clean_scores(network, images, params.compute.predict_batch_size)}
         corrupted[name] = _corrupted(params, network, images)
-        scores[name] |= {source: _adversarial(network, found) for source, found in sets.items()}
+        scores[name] |= {
+            source: adversarial_scores(network, found) for source, found in sets.items()
+        }
     results = {
         name: {
             data: classification(
@@ -94,12 +96,11 @@ def evaluate(
     )
 
 
-def _clean(network: OCTClassifier, images: ImageSet, batch: int) -> NDArray[np.floating[Any]]:
-    parts = []
-    for start in range(0, len(images), batch):
-        rows = np.arange(start, min(start + batch, len(images)))
-        parts.append(probabilities(network, torch.from_numpy(images.views(rows)))[:, 1])
-    return np.concatenate(parts)
+def clean_scores(network: OCTClassifier, images: ImageSet, batch: int) -> NDArray[np.floating[Any]]:
+    """Probabilities (N,) of the positive class, `batch` images in memory at a time."""
+    return np.concatenate(
+        [probabilities(network, torch.from_numpy(x))[:, 1] for x, _ in images.batches(batch)]
+    )
 
 
 def _corrupted(
@@ -110,17 +111,18 @@ def _corrupted(
 
     def accuracy(kind: str, severity: int) -> float:
         right = 0
-        for start in range(0, len(images), size):
-            rows = np.arange(start, min(start + size, len(images)))
-            x = corrupt(torch.from_numpy(images.views(rows)), kind, severity)
-            right += int((predict(network, x) == images.targets[rows]).sum())
+        for x, y in images.batches(size):
+            right += int(
+                (predict(network, corrupt(torch.from_numpy(x), kind, severity)) == y).sum()
+            )
         return right / len(images)
 
     severities = params.evaluate.corruption_severities
     return {kind: {str(s): accuracy(kind, s) for s in severities} for kind in CORRUPTIONS}
 
 
-def _adversarial(network: OCTClassifier, found: AdversarialSet) -> NDArray[np.floating[Any]]:
+def adversarial_scores(network: OCTClassifier, found: AdversarialSet) -> NDArray[np.floating[Any]]:
+    """As `clean_scores`, of a stored set, a shard in memory at a time."""
     shards = (found.shard(number) for number in range(len(found.manifest["shards"])))
     return np.concatenate(
         [probabilities(network, torch.from_numpy(images))[:, 1] for images in shards]
@@ -147,11 +149,9 @@ def _flags(
     params: Params, scores: Scores, results: dict[str, Any], tests: list[dict[str, Any]]
 ) -> list[Flag]:
     """Those that need more than one model's battery."""
-    hardened = {f"{HARDENED}_{name}": way for name, way in params.harden.variants.items()}
+    hardened, target = params.hardened(), params.attack.target
     flags = [constant_flag(name, (scores[name][CLEAN] > 0.5).astype(np.int64)) for name in hardened]
-    target = params.attack.target
-    controls = [name for name, way in hardened.items() if way.method == "duplicates"]
-    for control in controls[:1]:
+    for control in params.controls()[:1]:
         for name in hardened:
             if name == control:
                 continue

@@ -11,7 +11,7 @@ from typing import Any
 
 from octrobust import files
 from octrobust.tracking import provenance, records
-from octrobust.tracking.records import Kind, Record
+from octrobust.tracking.records import Candidate, Kind, Record
 
 Entry = tuple[Record, dict[Path, Path]]
 
@@ -55,9 +55,22 @@ def record_of(project: Path, done: Finished) -> Entry:
         curves=records.curves_of(done.curves),
         tags=tags,
         datasets=data,
+        best=_best(project) if done.kind == "summary" else None,
     )
     kept = {path: records.relative(path, project) for path in attached if path not in large}
     return record, kept
+
+
+def _best(project: Path) -> Candidate | None:
+    """The report's choice, if the model is still what it was."""
+    choice = project / "reports" / "cards" / "best.json"
+    if not choice.is_file():
+        return None
+    best = Candidate.model_validate(files.read_json(choice))
+    stored = project / "models" / best.name / "model.json"
+    if not stored.is_file() or files.read_json(stored)["weights_sha256"] != best.weights_sha256:
+        return None
+    return best
 
 
 def missing(
@@ -98,7 +111,7 @@ def _results(project: Path) -> Iterator[tuple[str, Finished]]:
             if not path.is_file() or _md5(path) != made:
                 continue
             summary = path == project / "metrics" / "summary.json"
-            page = project / "reports" / "index.html"
+            page, cards = project / "reports" / "index.html", project / "reports" / "cards"
             params = entry.get("params", {}).get("params.yaml", {})
             written = path.stat().st_mtime
             yield (
@@ -108,7 +121,7 @@ def _results(project: Path) -> Iterator[tuple[str, Finished]]:
                     params=provenance.read_yaml(project / "params.yaml") if summary else params,
                     metrics=path,
                     curves=[p for p in outs if p.match("plots/training/*.csv") and p.is_file()],
-                    artifacts=[page] if summary and page.is_file() else [],
+                    artifacts=[p for p in (page, cards) if summary and p.exists()],
                     started=written,
                     finished=written,
                     kind="summary" if summary else "stage",

@@ -122,7 +122,9 @@ def _drain(home: Path, store: Store, logged: list[str], errors: list[str]) -> No
     while todo := [each for each in records.pending(home)[0] if each.id not in refused]:
         for each in todo:
             try:
-                if store.log(each, records.attachments(home, each)):
+                if store.log(
+                    each, records.attachments(home, each), records.model_folder(home, each)
+                ):
                     logged.append(each.stage)
                 records.remove(home, each)
             except RefusedError as error:

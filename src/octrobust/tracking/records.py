@@ -30,6 +30,22 @@ class Dataset(BaseModel):
     path: str
 
 
+class Candidate(BaseModel):
+    """An experiment's best defence, for the model registry.
+
+    `measured` names what the robust accuracy was measured on and under: only equal ones compare.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: str
+    weights_sha256: str
+    image_size: int
+    classes: tuple[str, str]
+    robust_accuracy: float
+    measured: str
+
+
 class Record(BaseModel):
     """One finished stage, ready to be logged; times in seconds since the epoch.
 
@@ -53,6 +69,7 @@ class Record(BaseModel):
     curves: list[tuple[str, int, float]]
     tags: dict[str, str]
     datasets: list[Dataset]
+    best: Candidate | None = None
 
 
 def spool(home: Path) -> Path:
@@ -64,10 +81,20 @@ def attachments(home: Path, record: Record) -> Path:
     return spool(home) / record.id / "files"
 
 
+def model_folder(home: Path, record: Record) -> Path:
+    """The files of `record.best`."""
+    return spool(home) / record.id / "model"
+
+
 def write(home: Path, record: Record, attach: Mapping[Path, Path]) -> None:
     """Put `record` and copies of the files or folders in `attach` (source: relative target)
-    into the spool, whole or not at all."""
+    into the spool, whole or not at all; the model that `record.best` names as well, without a
+    copy where the disk allows it."""
     with files.atomic_folder(spool(home) / record.id) as folder:
+        if record.best:
+            (folder / "model").mkdir()
+            for source in (Path("models") / record.best.name).iterdir():
+                files.link_or_copy(source, folder / "model" / source.name)
         for source, target in attach.items():
             copy = folder / "files" / target
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The tracking store: the only module that imports MLflow."""
+"""The tracking store: with `registry`, the only module that imports MLflow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from octrobust.tracking import registry
 from octrobust.tracking.address import UnavailableError, probe, readable
 from octrobust.tracking.records import Dataset, Record
 
@@ -61,8 +62,10 @@ class Store:
             self._experiment = self._open(uri, home)
         self._uri = uri
 
-    def log(self, record: Record, attachments: Path) -> bool:
-        """Log a record; False if a run already holds it. A half-logged one is completed.
+    def log(self, record: Record, attachments: Path, model: Path) -> bool:
+        """Log a record, its files, and the model that it registers.
+
+        Returns False if a run already holds it. A half-logged one is completed.
 
         Raises:
             RefusedError: if the store does not take this record.
@@ -70,7 +73,7 @@ class Store:
         """
         with _one_line(self._uri):
             parent = self._parent(record)
-            return self._log_run(record, parent, attachments)
+            return self._log_run(record, parent, attachments, model)
 
     def experiments_of(self, contents: Collection[str]) -> dict[str, str]:
         """Experiment keys by content, of those contents that a finished run holds.
@@ -137,7 +140,7 @@ class Store:
         started = _milliseconds(record.started)
         return self._client.create_run(self._experiment, started, tags, record.experiment_name)
 
-    def _log_run(self, record: Record, parent: Run, attachments: Path) -> bool:
+    def _log_run(self, record: Record, parent: Run, attachments: Path, model: Path) -> bool:
         summary = record.kind == "summary"
         runs = self._runs("octrobust.record", record.id)
         if any(run.info.status == "FINISHED" for run in runs):
@@ -162,6 +165,9 @@ class Store:
             run = self._client.create_run(self._experiment, started, tags, record.stage)
             run_id = run.info.run_id
         self._fill(run_id, record, tags, attachments)
+        if record.best:
+            card = attachments / "reports" / "cards" / f"{record.best.name}.md"
+            registry.register(self._client, parent, record.best, model, card.read_text("utf-8"))
         self._client.set_terminated(run_id, "FINISHED", _milliseconds(record.finished))
         if summary:
             self._client.set_tag(run_id, "octrobust.record", record.id)
