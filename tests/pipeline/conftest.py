@@ -105,20 +105,24 @@ def update(tree: dict[str, Any], changes: dict[str, Any]) -> None:
     """Put changes in, key by key at every depth."""
     for key, value in changes.items():
         if isinstance(value, dict):
-            update(tree[key], value)
+            update(tree.setdefault(key, {}), value)
         else:
             tree[key] = value
 
 
-def new_checkout(root: Path, changes: dict[str, dict[str, Any]]) -> Checkout:
-    for name in shipped_files():
-        if name == "dvc.lock" or name.startswith("metrics/"):
-            continue  # results of another run
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, root / name)
+def change_parameters(root: Path, changes: dict[str, dict[str, Any]]) -> None:
     params = yaml.safe_load((root / "params.yaml").read_text())
     update(params, changes)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def new_checkout(root: Path, changes: dict[str, dict[str, Any]]) -> Checkout:
+    for name in shipped_files():
+        if name == "dvc.lock" or (name.startswith("metrics/") and name.endswith(".json")):
+            continue  # results of another run
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    change_parameters(root, changes)
     checkout = Checkout(root)
     checkout.run("git", "init", "--quiet", "--initial-branch=main")
     for key, value in (("user.name", "tester"), ("user.email", "tester@localhost")):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.pipeline.conftest import Checkout
+from tests.pipeline.conftest import ROOT, Checkout, change_parameters
 
 BEFORE_ATTACK = {
     *("ingest", "split", "validate", "prepare"),
@@ -109,6 +110,34 @@ def test_every_stage_is_a_child_of_one_summary_run(finished: Checkout) -> None:
     assert "validation_accuracy" in train.data.metrics
 
 
+def test_the_best_defence_is_registered_and_answers_as_the_stored_model(
+    finished: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    import numpy as np
+    import torch
+    from mlflow.tracking import MlflowClient
+
+    from octrobust.model.predict import probabilities
+    from octrobust.model.store import load_model
+
+    uri = f"sqlite:///{finished.root / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    best = client.get_model_version_by_alias("octrobust", "best")
+    assert best.tags["octrobust.model"] == "hardened_online"
+    assert "Not for clinical use" in best.description
+    assert len(client.search_model_versions("name = 'octrobust'")) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    served = mlflow.pyfunc.load_model("models:/octrobust@best")
+    x = np.random.default_rng(0).random((3, 1, 75, 75), dtype=np.float32)
+    stored = load_model(finished.root / "models/hardened_online")
+    np.testing.assert_array_equal(served.predict(x), probabilities(stored, torch.from_numpy(x)))
+    with pytest.raises(ValueError, match="outside"):
+        served.predict(x * 255)
+    stored_files = list((finished.root / "mlruns").rglob("artifacts/model/**/*"))
+    assert not [path for path in stored_files if path.suffix in (".pkl", ".py")]
+
+
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
@@ -116,6 +145,7 @@ def test_every_stage_is_a_child_of_one_summary_run(finished: Checkout) -> None:
         ("attack/suite.py", BATTERIES),
         ("training/adversarial.py", {"harden@static", "harden@control", "harden@online"}),
         ("data/split.py", {"split"}),
+        ("stages/repeat.py", set()),  # no seeds, no replay: stages that are not there
         ("tracking/stage.py", set()),
     ],
 )
@@ -188,6 +218,38 @@ def test_push_and_pull_bring_everything_back_in_a_fresh_clone(
     assert "logged 0" not in first
     assert "logged 0" in second
     assert len(summaries(clone)) == 1
+
+
+def test_seeds_and_the_replay_are_two_parameters_away(finished: Checkout) -> None:
+    replay = yaml.safe_load((ROOT / "presets/published.yaml").read_text())["replay"]["notebooks"]
+    replay |= {"batch_size": 2, "train_images_per_class": 2}
+    replay["attack"] |= {"binary_search_steps": 1, "max_iter": 2}
+    changes = {"evaluate": {"seeds": [4]}, "replay": {"notebooks": replay}}
+    change_parameters(finished.root, changes)
+    ran = stages_run(finished.run("dvc", "repro").stdout)
+    assert ran == {"repeat@4", "replay@notebooks", "report"}
+    models = finished.json("metrics/seeds/4.json")["models"]
+    assert set(models) == {"config_1", "hardened_static", "hardened_control", "hardened_online"}
+    assert all(0 <= value <= 1 for one in models.values() for value in one.values())
+    found = finished.json("metrics/replay/notebooks.json")
+    assert found["test_images"] == 8
+    page = (finished.root / "reports/index.html").read_text()
+    assert "Over seeds" in page
+    assert "Notebooks, replayed here" in page
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet")
+
+
+def test_the_leakage_audit_pairs_both_splits(finished: Checkout) -> None:
+    shown = finished.run("octrobust", "audit", "leakage", "--repeats", "1").stdout
+    found = finished.json("metrics/audit/leakage.json")
+    by_patient, by_image = (found["runs"][by][0] for by in ("patient", "image"))
+    assert by_patient["patients_in_both"] == 0 < by_image["patients_in_both"]
+    assert by_patient["test_images"] == by_image["test_images"] == 8
+    inflation = by_image["accuracy"] - by_patient["accuracy"]
+    assert found["inflation"]["accuracy"] == pytest.approx(inflation)
+    assert "inflation (image - patient)" in shown
+    (finished.root / "metrics/audit/leakage.json").unlink()
 
 
 def test_a_patient_in_two_splits_stops_the_pipeline(finished: Checkout, tmp_path: Path) -> None:

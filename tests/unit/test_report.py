@@ -179,6 +179,9 @@ def write_numbers(project: Path) -> None:
     write_json(metrics / "validation.json", validation)
     bins = histogram({"static": records["l2"][records["success"]], "adaptive": np.empty(0)})
     write_csv(project / "plots/distortion.csv", bins, ("set", "from", "to", "images"))
+    calibration = {"from": 0.9, "to": 1.0, "confidence": 0.95, "accuracy": 0.9, "images": 8}
+    lines = [{"model": "config_1", "made_on": made, **calibration} for made in ("clean", "config_1")]
+    write_csv(project / "plots/reliability.csv", lines, tuple(lines[0]))
 
 
 def make_project(folder: Path, succeeded: list[bool]) -> Path:
@@ -253,7 +256,7 @@ def test_page_loads_nothing_and_every_picture_is_inside(whole: tuple[Path, str])
     addresses = [
         attrs[key] for _, attrs in page.tags for key in ("src", "srcset", "href") if key in attrs
     ]
-    assert len([a for a in addresses if a.startswith("data:image/png;base64,")]) == 7 * len(LOOKS)
+    assert len([a for a in addresses if a.startswith("data:image/png;base64,")]) == 8 * len(LOOKS)
     rest = [a for a in addresses if not a.startswith("data:image/png;base64,")]
     assert rest == ["data_docs/index.html"]
     assert "url(" not in whole[1]
@@ -427,3 +430,17 @@ def test_the_page_says_which_shortcuts_the_attack_took(
         make_project(tmp_path, [True] * IMAGES), params.model_copy(update={"attack": attack})
     )
     assert shown in page
+
+
+def test_the_best_defence_is_the_most_robust_and_no_control(
+    whole: tuple[Path, str], params: config.Params
+) -> None:
+    project = whole[0]
+    best = json.loads((project / "reports/cards/best.json").read_text())
+    # Equal batteries: the higher clean accuracy decides.
+    assert best["name"] == "hardened_static"
+    assert best["weights_sha256"] == "hash-of-hardened_static"
+    worst = json.loads((project / "metrics/battery/hardened_static.json").read_text())
+    left = worst["channels"]["grey"]["worst_case"]["l2"]["0.5"]["accuracy"]
+    assert best["robust_accuracy"] == left
+    assert best["measured"].startswith("L2 0.5, grey, ")
