@@ -180,7 +180,9 @@ def write_numbers(project: Path) -> None:
     bins = histogram({"static": records["l2"][records["success"]], "adaptive": np.empty(0)})
     write_csv(project / "plots/distortion.csv", bins, ("set", "from", "to", "images"))
     calibration = {"from": 0.9, "to": 1.0, "confidence": 0.95, "accuracy": 0.9, "images": 8}
-    lines = [{"model": "config_1", "made_on": made, **calibration} for made in ("clean", "config_1")]
+    lines = [
+        {"model": "config_1", "made_on": made, **calibration} for made in ("clean", "config_1")
+    ]
     write_csv(project / "plots/reliability.csv", lines, tuple(lines[0]))
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from octrobust.attack import ElasticNet
 from octrobust.attack.pgd import ascend, project, random_start
-from octrobust.attack.suite import Attack, Pgd, Sizes, battery, judge
+from octrobust.attack.suite import Attack, Pgd, Sizes, Views, battery, judge
 
 Trained = tuple[nn.Module, Tensor, Tensor]
+ALL = torch.ones(8, dtype=torch.bool)  # the network is right on every clean image
 SIZES = Sizes(
     l2=(1.0, 4.0),
     linf=(0.05, 0.3),
@@ -60,7 +61,7 @@ def test_stronger_attacks_turn_more(
     model, x, y = small_network
 
     def turned(name: str) -> int:
-        return int(judge(model, x[:8], y[:8], attacks[name][1], 0.001)["success"].sum())
+        return int(judge(model, x[:8], y[:8], ALL, attacks[name][1], 0.001)["success"].sum())
 
     assert turned("pgd_l2_4") > turned("pgd_l2_1")
     assert turned("noise_l2_4") < turned("pgd_l2_4")
@@ -70,7 +71,7 @@ def test_stronger_attacks_turn_more(
         assert turned(unbounded) == 8
     # What looks for the smallest change finds a smaller one than what has labels alone.
     least = {
-        name: judge(model, x[:8], y[:8], attacks[name][1], 0.001)["l2"].mean()
+        name: judge(model, x[:8], y[:8], ALL, attacks[name][1], 0.001)["l2"].mean()
         for name in ("deepfool", "hop_skip_jump")
     }
     assert least["deepfool"] < least["hop_skip_jump"]
@@ -96,7 +97,7 @@ def test_a_restart_never_finds_less(small_network: Trained) -> None:
 
     def margins(restarts: int) -> Tensor:
         with torch.no_grad():
-            out = model(Pgd(model, "l2", 0.5, 3, restarts, 1)(x, y))
+            out = model(Pgd(Views(model), "l2", 0.5, 3, restarts, 1)(x, y))
         return out.gather(1, 1 - y[:, None]) - out.gather(1, y[:, None])
 
     assert (margins(3) >= margins(0)).all()
@@ -113,7 +114,7 @@ def test_success_is_wrong_now_and_right_before() -> None:
     x = torch.tensor([0.2, 0.2, 0.8, 0.2]).reshape(4, 1, 1, 1)
     y = torch.tensor([0, 0, 0, 0])  # the third is wrong when clean
     candidates = torch.tensor([0.9, 0.3, 0.9, 0.5005]).reshape(4, 1, 1, 1)
-    found = judge(Threshold(), x, y, candidates, 0.5)
+    found = judge(Threshold(), x, y, Threshold()(x).argmax(1) == y, candidates, 0.5)
     assert found["success"].tolist() == [True, False, False, True]
     # 0.5005 is 127.6 of 255 and rounds to 128, still bright; 0.5 + 1e-4 would go to 128 as well.
     assert found["success_8bit"].tolist() == [True, False, False, True]
@@ -135,7 +136,7 @@ def test_what_three_channels_find_may_not_survive_as_one() -> None:
     x = torch.full((1, 3, 16, 16), 0.5)
     candidate = x.clone()
     candidate[:, 0] += 0.2
-    found = judge(Colour(), x, torch.tensor([0]), candidate, 0.001)
+    found = judge(Colour(), x, torch.tensor([0]), ALL[:1], candidate, 0.001)
     assert found["success"].tolist() == found["success_jpeg"].tolist() == [True]
     assert found["success_grey"].tolist() == [False]
 

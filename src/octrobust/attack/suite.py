@@ -87,9 +87,10 @@ def battery(model: nn.Module, elastic_net: dict[str, ElasticNet], sizes: Sizes) 
         elastic_net: EAD at its settings, by name.
     """
     attacks = []
+    views = Views(model)
     for norm in NORMS:
         for budget in getattr(sizes, norm):
-            attacks += _within(model, norm, budget, sizes)
+            attacks += _within(views, norm, budget, sizes)
     attacks += [
         Attack(name, "white-box", None, None, ead.generate) for name, ead in elastic_net.items()
     ]
@@ -99,9 +100,9 @@ def battery(model: nn.Module, elastic_net: dict[str, ElasticNet], sizes: Sizes) 
     return attacks
 
 
-def _within(model: nn.Module, norm: str, budget: float, sizes: Sizes) -> list[Attack]:
+def _within(views: Views, norm: str, budget: float, sizes: Sizes) -> list[Attack]:
     """Those that stay within a budget."""
-    pgd = partial(Pgd, model, norm, budget)
+    model, pgd = views.model, partial(Pgd, views, norm, budget)
     steps, restarts = sizes.steps, sizes.restarts
     plans: list[tuple[str, Kind, Candidates]] = [
         ("fgsm", "white-box", pgd(1, 0, sizes.seed)),
@@ -117,11 +118,29 @@ def _within(model: nn.Module, norm: str, budget: float, sizes: Sizes) -> list[At
     return [Attack(method, kind, norm, budget, run) for method, kind, run in plans]
 
 
+class Views:
+    """The search's view of a network, folded once for all that share it; the network must stay
+    as it is meanwhile."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._views: dict[int, SearchModel] = {}
+
+    def of(self, x: Tensor) -> SearchModel:
+        """For images like x (N, C, H, W); the network in eval mode."""
+        channels = x.shape[1]
+        if channels not in self._views:
+            self._views[channels] = SearchModel(
+                self.model, channels, x.device, targeted=False, speed=Speed(), spent=Spent()
+            )
+        return self._views[channels]
+
+
 @dataclass(frozen=True)
 class Pgd:
     """PGD from the image itself, then from random starts; the candidate of highest margin."""
 
-    model: nn.Module
+    views: Views
     norm: str
     budget: float
     steps: int
@@ -129,10 +148,8 @@ class Pgd:
     seed: int
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        with evaluating(self.model), torch.no_grad():
-            view = SearchModel(
-                self.model, x.shape[1], x.device, targeted=False, speed=Speed(), spent=Spent()
-            )
+        with evaluating(self.views.model), torch.no_grad():
+            view = self.views.of(x)
             generator = torch.Generator(x.device).manual_seed(self.seed)
             best, highest = x, torch.full((len(x),), -torch.inf, device=x.device)
             for attempt in range(1 + self.restarts):
@@ -147,7 +164,7 @@ class Pgd:
                     step_size=_STRIDE * self.budget / self.steps if self.steps > 1 else self.budget,
                     keep_best=self.steps > 1,
                 )
-                best, highest = _better(self.model, y, (best, highest), candidate)
+                best, highest = _better(self.views.model, y, (best, highest), candidate)
         return best
 
 
@@ -314,12 +331,12 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 
 
 def judge(
-    model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, beta: float
+    model: nn.Module, x: Tensor, y: Tensor, right: Tensor, candidates: Tensor, beta: float
 ) -> dict[str, NDArray[Any]]:
     """What candidates are worth: (N,) each of JUDGED (bool), and their distances.
 
-    A candidate is a success where the network is right on x and wrong on it; one of those that an
-    image file could hold where it is wrong after rounding to 8 bits, after JPEG of quality
+    A candidate is a success where the network is `right` (N,) on x and wrong on it; one of those
+    that an image file could hold where it is wrong after rounding to 8 bits, after JPEG of quality
     JPEG_QUALITY, and with one grey channel in place of three. Distances are of the candidate, NaN
     where it is no success.
     """
@@ -328,7 +345,7 @@ def judge(
         return logits(model, images).argmax(1) != y
 
     with torch.inference_mode(), float32():
-        success = ~wrong(x) & wrong(candidates)
+        success = right & wrong(candidates)
         survives = {
             "success": success,
             "success_8bit": success & wrong((candidates * 255).round() / 255),

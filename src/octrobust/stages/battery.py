@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from octrobust.attack import distances
-from octrobust.attack.search_model import SearchModel
-from octrobust.attack.speed import Speed, Spent
-from octrobust.attack.suite import JUDGED, Attack, Sizes, judge
+from octrobust.attack.suite import JUDGED, Attack, Sizes, Views, judge
 from octrobust.attack.suite import battery as attacks_on
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
@@ -67,8 +66,9 @@ def battery(
         x = torch.from_numpy(images.views(rows)).to(device)
         x = x if channels == "grey" else x.expand(-1, 3, -1, -1).contiguous()
         plan = _plan(params, network)
-        found[channels] = _run(network, plan, x, y, scratch / channels, params.attack.beta)
         right = predict(network, x) == images.targets[rows]
+        clean = _Clean(x, y, torch.from_numpy(right).to(device))
+        found[channels] = _run(network, plan, clean, scratch / channels, params.attack.beta)
         part = summary(
             {attack.name: (attack.kind, attack.norm, attack.budget) for attack in plan},
             found[channels],
@@ -113,8 +113,20 @@ def _plan(params: Params, network: OCTClassifier) -> list[Attack]:
     return attacks_on(network, ead, sizes)
 
 
+@dataclass(frozen=True)
+class _Clean:
+    """The images attacked, their classes, and where the network is right on them."""
+
+    x: Tensor
+    y: Tensor
+    right: Tensor
+
+    def at(self, rows: Tensor) -> _Clean:
+        return _Clean(self.x[rows], self.y[rows], self.right[rows])
+
+
 def _run(
-    network: OCTClassifier, plan: list[Attack], x: Tensor, y: Tensor, folder: Path, beta: float
+    network: OCTClassifier, plan: list[Attack], clean: _Clean, folder: Path, beta: float
 ) -> dict[str, Found]:
     """Every attack's records; those finished before a kill are read from `folder`."""
     found: dict[str, Found] = {}
@@ -123,7 +135,7 @@ def _run(
         path = folder / f"{attack.name}.csv"
         if not path.exists():
             before = smaller.get((attack.method, attack.norm))
-            result = _attack(network, attack, x, y, before, beta)
+            result = _attack(network, attack, clean, before, beta)
             write_csv(path, _rows(result), COLUMNS)
         found[attack.name] = _read(path)
         if attack.budget is not None:
@@ -132,16 +144,18 @@ def _run(
 
 
 def _attack(
-    network: OCTClassifier, attack: Attack, x: Tensor, y: Tensor, before: Found | None, beta: float
+    network: OCTClassifier, attack: Attack, clean: _Clean, before: Found | None, beta: float
 ) -> Found:
     """An image that the same attack turned within a smaller budget is not attacked again."""
-    left = np.ones(len(x), dtype=bool) if before is None else ~before["success"]
+    count = len(clean.x)
+    left = np.ones(count, dtype=bool) if before is None else ~before["success"]
     result = {name: values.copy() for name, values in before.items()} if before else {}
     if left.any():
-        some = torch.from_numpy(np.flatnonzero(left)).to(x.device)
-        fresh = judge(network, x[some], y[some], attack.run(x[some], y[some]), beta)
+        some = clean.at(torch.from_numpy(np.flatnonzero(left)).to(clean.x.device))
+        candidates = attack.run(some.x, some.y)
+        fresh = judge(network, some.x, some.y, some.right, candidates, beta)
         for name, values in fresh.items():
-            result.setdefault(name, np.empty(len(x), values.dtype))[left] = values
+            result.setdefault(name, np.empty(count, values.dtype))[left] = values
     return result
 
 
@@ -165,8 +179,7 @@ def _patients(images: ImageSet, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _zero_gradients(network: OCTClassifier, x: Tensor, y: Tensor) -> float:
-    view = SearchModel(network, x.shape[1], x.device, targeted=False, speed=Speed(), spent=Spent())
-    _, gradient = view.margin_and_gradient(x, y)
+    _, gradient = Views(network).of(x).margin_and_gradient(x, y)
     return float((gradient == 0).flatten(1).all(1).float().mean())
 
 

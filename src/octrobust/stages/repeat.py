@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from octrobust.attack.shards import open_adversarial
-from octrobust.attack.suite import Pgd
+from octrobust.attack.suite import Pgd, Views
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.files import write_json
@@ -106,8 +106,9 @@ def _under_pgd(params: Params, network: OCTClassifier, images: ImageSet) -> dict
     y = torch.from_numpy(images.targets[rows]).to(device)
     x = x if battery.channels[0] == "grey" else x.expand(-1, 3, -1, -1).contiguous()
     found = {}
+    views = Views(network)
     for budget in sorted(battery.l2):
-        pgd = Pgd(network, "l2", budget, battery.steps, battery.restarts, battery.seed)
+        pgd = Pgd(views, "l2", budget, battery.steps, battery.restarts, battery.seed)
         found[f"pgd_l2_{budget:g}"] = float(
             (predict(network, pgd(x, y)) == images.targets[rows]).mean()
         )
