@@ -177,7 +177,12 @@ def write_numbers(project: Path) -> None:
     write_json(metrics / "split.json", {"test": {"images": 8, "patients": 4}})
     validation = {"success": True, "expectations": 31, "failed": 0, "patients_in_two_splits": 0}
     write_json(metrics / "validation.json", validation)
-    bins = histogram({"static": records["l2"][records["success"]], "adaptive": np.empty(0)})
+    bins = histogram(
+        {
+            "made on config_1": records["l2"][records["success"]],
+            "made on hardened_static": np.empty(0),
+        }
+    )
     write_csv(project / "plots/distortion.csv", bins, ("set", "from", "to", "images"))
     calibration = {"from": 0.9, "to": 1.0, "confidence": 0.95, "accuracy": 0.9, "images": 8}
     lines = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -214,10 +215,9 @@ def draw_robustness(
     battery, which PGD and the like were run at)."""
     names = {"l2": "L2", "linf": "L∞"}
     panels = figure.subplots(*((2, 1) if look.narrow else (1, 2)), squeeze=False).ravel()
-    lines = ("-", "--", "-.", ":", "-")
     for axes, (distance, title) in zip(panels, names.items(), strict=True):
         largest = max(budgets[distance])
-        for (name, rows), colour, line in zip(curves.items(), look.series, lines, strict=False):
+        for (name, rows), (colour, line) in zip(curves.items(), _styles(look), strict=False):
             mine = [row for row in rows if row["distance"] == distance]
             x = [float(row["budget"]) for row in mine]
             y = [100 * float(row["robust_accuracy"]) for row in mine]
@@ -234,8 +234,7 @@ def draw_distortion(figure: Figure, look: Look, bins: Sequence[Mapping[str, str]
     """Share of each set's successes by L2 distance, on common logarithmic bins."""
     axes = figure.subplots()
     names = list(dict.fromkeys(row["set"] for row in bins))
-    styles = zip(look.series, ("-", "--", "-.", ":", "-"), strict=True)
-    for name, (colour, line) in zip(names, styles, strict=False):
+    for name, (colour, line) in zip(names, _styles(look), strict=False):
         rows = _filled([row for row in bins if row["set"] == name])
         if not rows:
             continue
@@ -251,6 +250,11 @@ def draw_distortion(figure: Figure, look: Look, bins: Sequence[Mapping[str, str]
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside upper left", ncols=1 if look.narrow else 2)
+
+
+def _styles(look: Look) -> Iterator[tuple[str, str]]:
+    """Colours with line styles, twenty pairs before one comes again."""
+    return zip(cycle(look.series), cycle(("-", "--", "-.", ":")), strict=False)
 
 
 def _filled(rows: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:

@@ -122,7 +122,8 @@ def confusion_figure(results: Results, params: Params) -> FigureView:
 
 
 def distortion_figure(results: Results) -> FigureView:
-    bins = results.distortion_bins
+    shown = {f"made on {model}" for model in (results.target, *results.hardened)}
+    bins = [row for row in results.distortion_bins if row["set"] in shown]
     name, title = "distortion", "How far the successes had to go"
     if not bins:
         return FigureView(

@@ -78,7 +78,8 @@ def evaluate(
         }
         for name, by_set in scores.items()
     }
-    _write_plots(plots, params, scores, images.targets, rows, sets)
+    _write_plots(plots, params.data.classes, scores, results, images.targets, rows)
+    _write_distances(plots, sets)
     tests = list(_tests(scores, images.targets, rows, params.attack.target))
     write_json(
         metrics,
@@ -167,28 +168,33 @@ def _flags(
 
 def _write_plots(
     plots: Path,
-    params: Params,
+    classes: tuple[str, str],
     scores: Scores,
+    results: dict[str, Any],
     targets: NDArray[np.int64],
     rows: dict[str, NDArray[np.int64]],
-    sets: dict[str, AdversarialSet],
 ) -> None:
-    names = params.data.classes
     matrix, bins = [], []
     with atomic_folder(plots / PLOTS[0]) as folder:
         for model, by_set in scores.items():
             for data, positive in by_set.items():
                 truth = targets[rows[data]]
                 lines = [
-                    {"actual": names[int(t)], "predicted": names[int(p > 0.5)]}
+                    {"actual": classes[int(t)], "predicted": classes[int(p > 0.5)]}
                     for t, p in zip(truth, positive, strict=True)
                 ]
                 write_csv(folder / f"{model}_on_{data}.csv", lines, ("actual", "predicted"))
-                right = float(((positive > 0.5) == (truth == 1)).mean())
-                matrix.append({"model": model, "made_on": data, "accuracy": right})
+                accuracy = results[model][data]["accuracy"]
+                matrix.append({"model": model, "made_on": data, "accuracy": accuracy})
                 if data in (CLEAN, model):
-                    rows_ = reliability(truth, positive)
-                    bins += [{"model": model, "made_on": data, **row} for row in rows_]
+                    own = reliability(truth, positive)
+                    bins += [{"model": model, "made_on": data, **row} for row in own]
+    write_csv(plots / PLOTS[2], matrix, ("model", "made_on", "accuracy"))
+    columns = ("model", "made_on", "from", "to", "confidence", "accuracy", "images")
+    write_csv(plots / PLOTS[3], bins, columns)
+
+
+def _write_distances(plots: Path, sets: dict[str, AdversarialSet]) -> None:
     distances = histogram(
         {
             f"made on {name}": found.records["l2"][found.records["success"]]
@@ -196,6 +202,3 @@ def _write_plots(
         }
     )
     write_csv(plots / PLOTS[1], distances, ("set", "from", "to", "images"))
-    write_csv(plots / PLOTS[2], matrix, ("model", "made_on", "accuracy"))
-    columns = ("model", "made_on", "from", "to", "confidence", "accuracy", "images")
-    write_csv(plots / PLOTS[3], bins, columns)
