@@ -54,7 +54,7 @@ class Results:
 
     def attacked(self) -> tuple[str, ...]:
         """The models that an adversarial test set was made on."""
-        return tuple(self.evaluation["distortion"])
+        return tuple(name for name in self.models if name in self.evaluation["distortion"])
 
     def main_sets(self, model: str) -> list[str]:
         """The test sets that say most of `model`: clean, attack.target's, and its own."""

@@ -96,8 +96,8 @@ def corruption_table(results: Results) -> Table:
     kinds = next(iter(found.values()))
     columns = [(kind, severity) for kind, values in kinds.items() for severity in values]
     rows = [
-        (model, *(percent(by_kind[kind][severity], 0) for kind, severity in columns))
-        for model, by_kind in found.items()
+        (model, *(percent(found[model][kind][severity], 0) for kind, severity in columns))
+        for model in results.models
     ]
     return Table(
         ("Model", *(f"{kind} {severity}" for kind, severity in columns)),
@@ -107,16 +107,18 @@ def corruption_table(results: Results) -> Table:
     )
 
 
-def flag_table(results: Results) -> Table:
-    """Signs that the evaluation fools itself; raised ones first."""
-    flags = sorted(results.flags(), key=lambda flag: not flag["raised"])
+def flag_table(results: Results, *, raised: bool) -> Table:
+    """Signs that the evaluation fools itself: the raised ones, or those that are clear."""
     rows = [
-        ("raised" if flag["raised"] else "clear", flag["name"], flag["model"], flag["seen"])
-        for flag in flags
+        (flag["name"], flag["model"], flag["seen"])
+        for flag in results.flags()
+        if flag["raised"] == raised
     ]
-    return Table(
-        ("", "Flag", "Model", "Seen"),
-        rows,
-        "A raised flag does not say that a number is wrong, but that it must not be quoted without "
-        "an explanation. docs/flags.md says what each means and what to do.",
-    )
+    if raised:
+        reading = (
+            "A raised flag does not say that a number is wrong, but that it must not be quoted "
+            "without an explanation. docs/flags.md says what each means and what to do."
+        )
+    else:
+        reading = "Looked for, and not found."
+    return Table(("Flag", "Model", "Seen"), rows, reading)
