@@ -182,6 +182,20 @@ def profile(
 
 
 @app.command()
+def passes(
+    size: Size = 80,
+    batch: Annotated[int, typer.Option(help="Images at once.", min=2)] = 16,
+    channels: Channels = "grey",
+    device: Device = "auto",
+    threads: Threads = 0,
+    out: Out = RESULTS,
+) -> None:
+    """What one pass costs, as the speed-ups come on one by one; torch.compile beside them."""
+    setting = _setting(size, batch, batch, channels, Parameters(), device, threads, repeats=1)
+    parts.passes(setting, trained(size), out)
+
+
+@app.command()
 def memory(
     size: Size = 80,
     batch: Annotated[int, typer.Option(help="Images at once and in a shard.", min=2)] = 32,

@@ -20,6 +20,7 @@ from bench import implementations
 from bench.counting import Counted
 from bench.floor import measure_floor
 from bench.memory import peak_memory
+from bench.passes import measure_passes
 from torch import Tensor
 
 from octrobust.attack import distances
@@ -195,7 +196,13 @@ def _timed(run: Any, device: torch.device) -> tuple[float, Any]:
     return now() - started, result
 
 
-TASKS = {"attack": attack, "floor": measure_floor, "crafted": crafted, "profile": profiled}
+TASKS = {
+    "attack": attack,
+    "floor": measure_floor,
+    "passes": measure_passes,
+    "crafted": crafted,
+    "profile": profiled,
+}
 
 
 def main(spec_file: Path, result_file: Path) -> None:

@@ -32,9 +32,18 @@ def ablation(setting: Setting, pool: Pool, rows: Sequence[Implementation], out: 
     return compare(setting, pool, rows, out, kind="ablation")
 
 
-def throughput(setting: Setting, pool: Pool, out: Path) -> Path:
-    """Ours at every precision of the GPU."""
-    return compare(setting, pool, implementations.precision_rows(), out, kind="throughput")
+def throughput(setting: Setting, pool: Pool, rows: Sequence[Implementation], out: Path) -> Path:
+    """Ours at every precision of the GPU beside the fastest peers, at a batch that fills it."""
+    return compare(setting, pool, rows, out, kind="throughput")
+
+
+def passes(setting: Setting, pool: Pool, out: Path) -> Path:
+    """One pass, as the speed-ups come on one by one."""
+    path = out / f"passes-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
+    with Workbench(setting, pool) as bench:
+        record = Record(path, "passes", setting.threads, **bench.about())
+        record.add({"name": "passes", "turn": 0, **bench.work("passes", "one pass, every way")})
+    return _finish(record)
 
 
 def quality(

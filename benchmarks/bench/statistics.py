@@ -94,15 +94,24 @@ def curve(document: Document, name: str) -> list[tuple[float, float]]:
     return envelope
 
 
-def time_to(points: list[tuple[float, float]], target: float) -> float | None:
-    """Seconds of the first budget whose median is no larger; nothing is interpolated."""
-    return next((when for when, value in points if value <= target), None)
+def time_to(document: Document, name: str, target: float, least: float) -> float | None:
+    """Seconds of the quickest budget at which as many succeed as `least` (a share) and the median
+    is no larger; nothing is interpolated."""
+    budgets: dict[int, list[Run]] = {}
+    for run in of(document, name):
+        budgets.setdefault(run["max_iter"], []).append(run)
+    there = (
+        seconds(runs)
+        for runs in budgets.values()
+        if success(runs) >= least and median_of_all(runs) <= target
+    )
+    return min(there, default=None)
 
 
 @dataclass(frozen=True)
 class Race:
     """To the smallest median that a peer ends at: who that is, the median, and its seconds; of
-    each of ours, its own seconds, None where it does not get there."""
+    each of ours, its own seconds, None where it does not get there with as many successes."""
 
     peer: str
     target: float
@@ -117,7 +126,10 @@ def race(document: Document, ours: Sequence[str]) -> Race | None:
     if best is None:
         return None
     peer, target = best
-    when = {name: time_to(curve(document, name), target) for name in (peer, *ours)}
+    runs = of(document, peer)
+    last = max(run["max_iter"] for run in runs)
+    least = success([run for run in runs if run["max_iter"] == last])
+    when = {name: time_to(document, name, target, least) for name in (peer, *ours)}
     return Race(peer, target, when.pop(peer), {k: v for k, v in when.items() if k in ran})
 
 

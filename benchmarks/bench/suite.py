@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bench import implementations, parts, readme
+from bench import implementations, parts, passes, readme
 from bench.implementations import (
     OURS,
     OURS_SHORT,
@@ -24,6 +24,7 @@ from bench.machine import has_bf16
 from bench.network import trained
 from bench.runs import Setting, turns
 from octrobust.model.build import OCTClassifier
+from octrobust.model.predict import batch_of
 
 START = 8.0  # seconds for a worker to import, load and judge
 BUDGETS = (10, 25)
@@ -55,6 +56,8 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
     cuda = device == "cuda"
 
     def setting(size: int, images: int, steps: int, iterations: int, const: float) -> Setting:
+        # A network of ours always sees batches of one size: fewer images would be filled up.
+        images = max(images, batch_of(torch.device(device)))
         parameters = Parameters(binary_search_steps=steps, max_iter=iterations, initial_const=const)
         return Setting(size, images, images, "grey", parameters, device, threads, repeats=2)
 
@@ -68,7 +71,8 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
     rgb = replace(small, channels="rgb", repeats=1)
     curve = replace(setting(80, 16, 9, max(BUDGETS), 0.001), repeats=1)
     # More images than fit the batch: otherwise refilling it has nothing to do.
-    ablated = replace(setting(80, 24, 9, 5, 0.001), batch=16, repeats=1)
+    batch = batch_of(torch.device(device))
+    ablated = replace(setting(80, batch + batch // 2, 9, 5, 0.001), batch=batch, repeats=3)
     curves = (
         *(*pick(PEER_ROWS, QUALITY_ROWS), implementations.TUNED_PEER),
         *implementations.quality_rows("auto"),
@@ -78,6 +82,7 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
         _ablation(ablated, implementations.ablation_rows(5, "auto", has_bf16(device)), out),
         _quality(curve, curves, out),
         _floor(large, out),
+        _passes(small, out),
         _profile(large, out),
         _memory(replace(small, batch=32, images=32), out),
         _compare(rgb, pick(every(), RGB_ROWS), out),
@@ -168,6 +173,16 @@ def _floor(setting: Setting, out: Path) -> Part:
     )
 
 
+def _passes(setting: Setting, out: Path) -> Part:
+    return Part(
+        "passes",
+        setting,
+        lambda: parts.passes(setting, trained(setting.size), out),
+        setting.batch * passes.REPEATS * len(passes.BUILDERS) * 3.0,
+        8,  # two of them compile
+    )
+
+
 def _profile(setting: Setting, out: Path) -> Part:
     rows = implementations.our_rows("auto", cuda=False)
     return Part(
@@ -194,9 +209,9 @@ def _memory(setting: Setting, out: Path) -> Part:
 
 def _throughput(setting: Setting, out: Path) -> Part:
     setting = replace(setting, batch=64)
-    rows = implementations.precision_rows()
+    rows = (*implementations.precision_rows(), *pick(PEER_ROWS, ["foolbox", "advertorch"]))
     return replace(
         _compare(setting, rows, out),
         name="throughput",
-        run=lambda: parts.throughput(setting, trained(setting.size), out),
+        run=lambda: parts.throughput(setting, trained(setting.size), rows, out),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench import machine, statistics
@@ -28,6 +29,7 @@ def title(document: Document) -> str:
         "quality": "Time to quality",
         "ablation": "What each speed-up and each shortcut gives",
         "floor": "Share of the arithmetic floor",
+        "passes": "What one pass costs",
         "memory": "Peak memory by number of images",
         "throughput": "Images per second on the GPU",
         "profile": "Where our attack's time goes",
@@ -230,6 +232,26 @@ def share(document: Document, run: dict[str, Any]) -> float:
     return floor_seconds(document, run["precision"]) / float(run["seconds_an_iteration"])
 
 
+def _passes(document: Document) -> list[str]:
+    (run,) = statistics.good(document)
+    times = {name: sorted(values) for name, values in run["milliseconds"].items()}
+    first = median(next(iter(times.values())))
+    rows = [
+        (
+            *(name, number(median(values)), f"{number(values[0])} to {number(values[-1])}"),
+            f"{number(first / median(values))} x",
+        )
+        for name, values in times.items()
+    ]
+    head = ["forward and the images' gradient", "ms an image, median", "all", "times the first"]
+    return [
+        f"One batch of {document['setting']['batch']} random images, in one process, in turns, "
+        f"{len(next(iter(times.values())))} each; compiling is not counted.",
+        table(head, rows),
+        *(f"{name}: {error}" for name, error in run["errors"].items()),
+    ]
+
+
 def _memory(document: Document) -> list[str]:
     rows = []
     for run in statistics.good(document):
@@ -288,6 +310,7 @@ TABLES = {
     "quality": _quality,
     "ablation": _ablation,
     "floor": _floor,
+    "passes": _passes,
     "memory": _memory,
     "throughput": _throughput,
     "profile": _profile,

@@ -98,7 +98,9 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
         images = torch.from_numpy(scaled).to(device)
         labels = torch.from_numpy(np.argmax(y, axis=1).astype(np.int64)).to(device)
         found = attack.run(images, labels).x_adv.cpu().numpy()
-        moved = found != scaled  # the others keep their value to the last bit
+        # An image that moved is returned as the network was asked about it, rounding of the box
+        # included; the others keep every value to the last bit.
+        moved = (found != scaled).reshape(len(x), -1).any(1).reshape(-1, *[1] * (x.ndim - 1))
         return np.where(moved, np.clip(found * (high - low) + low, low, high), x_adv)
 
     def _check_params(self) -> None:

@@ -112,7 +112,8 @@ class ProjectionSearch(Search[Projecting]):
         success."""
         distance = self._distance(at)
         moved = distance > 0
-        self._offer(at, distance, moved & self.view.within_reach(margins, at.row))
+        reached = moved & self.view.within_reach(margins, at.row)
+        self.verdicts.consider(reached, at.current, at.row, distance, at.const)
         success = moved & self.attack.is_success(margins)
         closer = success & (distance < _CLOSER * at.nearest)
         at.nearest = torch.where(closer, distance, at.nearest)
@@ -125,11 +126,6 @@ class ProjectionSearch(Search[Projecting]):
     def _distance(self, at: Projecting) -> Tensor:
         attack = self.attack
         return distances.decision(attack.decision_rule, at.x, at.current, attack.beta)
-
-    def _offer(self, at: Projecting, distance: Tensor, which: Tensor) -> None:
-        rows = torch.nonzero(which & self.verdicts.matters(at.row, distance)).flatten()
-        if len(rows):
-            self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
 
     def _step(self, at: Projecting, margins: Tensor, gradient: Tensor) -> Tensor:
         """Some of the way to the projection onto the boundary as linearised here. (n,) bool: where
@@ -153,7 +149,8 @@ class ProjectionSearch(Search[Projecting]):
         patience = self.shortcuts.patience or PATIENCE
         settled = torch.isfinite(at.nearest) & (at.k - at.nearest_k > patience)
         spent = at.k >= self.budget
-        self._offer(at, self._distance(at), spent & ~settled)  # the last iterate, unseen
+        last = spent & ~settled  # its iterate is unseen
+        self.verdicts.consider(last, at.current, at.row, self._distance(at), at.const)
         self.stuck[at.row] = stuck
         over = settled | spent | stuck
         if self.progress:

@@ -55,9 +55,7 @@ class _Offers:
     def _offer(self, at: InFlight, which: Tensor) -> None:
         """The iterates of `which` (n,) bool, where they would matter."""
         distance = distances.decision(self.rule, at.x, at.current, self.beta)
-        rows = torch.nonzero(which & self.verdicts.matters(at.row, distance)).flatten()
-        if len(rows):
-            self.verdicts.offer(at.current[rows], at.row[rows], distance[rows], at.const[rows])
+        self.verdicts.consider(which, at.current, at.row, distance, at.const)
 
     def _nowhere(self, at: InFlight) -> Tensor:
         return torch.zeros_like(at.k, dtype=torch.bool)

@@ -63,6 +63,14 @@ class Verdicts:
         """Where a success at this distance would change anything: (n,) bool."""
         return (distance < self.distance[rows]) | ~self.found[rows]
 
+    def consider(
+        self, which: Tensor, images: Tensor, rows: Tensor, distance: Tensor, const: Tensor
+    ) -> None:
+        """Offer those of `which` (n,) bool that would matter; the rest as in `offer`."""
+        chosen = torch.nonzero(which & self.matters(rows, distance)).flatten()
+        if len(chosen):
+            self.offer(images[chosen], rows[chosen], distance[chosen], const[chosen])
+
     def offer(self, images: Tensor, rows: Tensor, distance: Tensor, const: Tensor) -> None:
         """Candidates (n, C, H, W) for the images in `rows`, with their distances and c, (n,)."""
         values = zip(rows.tolist(), distance.tolist(), const.tolist(), strict=True)

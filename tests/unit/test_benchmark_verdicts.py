@@ -1,0 +1,104 @@
+"""The benchmark's verdicts, on records made by hand: none may flatter."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+from bench import readme, statistics
+
+OURS, PROJECTION = "octrobust", "octrobust, projection solver"
+HERE = Path("record.json")
+
+
+def run(name: str, seconds: float, distances: list[float | None], **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "library": name.split(",")[0],
+        "turn": 0,
+        "seconds": seconds,
+        "success": [value is not None for value in distances],
+        "elastic_net": distances,
+        "rss_mib": 100.0,
+        **more,
+    }
+
+
+def verdicts(kind: str, runs: list[dict[str, Any]], **more: Any) -> dict[str, tuple[str, str]]:
+    """What was measured and whether it is reached, by the number to reach."""
+    document = {"kind": kind, "machine": {"gpu": None}, "runs": runs, **more}
+    found = readme.judge(HERE, document)
+    return {what: (measured, reached) for what, _, measured, reached in found}
+
+
+def test_a_quicker_median_at_fewer_successes_is_not_there_yet() -> None:
+    peer = [0.1, 0.1, 0.1, 0.1]
+    document = {
+        "runs": [
+            run("foolbox", 60.0, peer, max_iter=10),
+            run(PROJECTION, 2.0, [0.1, 0.1, 0.1, None], max_iter=10),
+            run(PROJECTION, 4.0, [0.1, 0.1, 0.1, 0.2], max_iter=25),
+        ]
+    }
+    race = statistics.race(document, [PROJECTION])
+    assert race is not None
+    assert race.ours == {PROJECTION: 4.0}
+    ((measured, reached),) = verdicts("quality", document["runs"]).values()
+    assert measured.startswith("15.0 x")
+    assert reached == "yes"
+
+
+def test_a_median_among_many_failures_is_not_judged() -> None:
+    half = [0.1, 6.0, None, None]
+    found = verdicts("compare", [run("foolbox", 9.0, half), run(OURS, 1.0, [0.1, 5.9, None, None])])
+    (distance,) = [v for what, v in found.items() if "median" in what]
+    assert distance[1] == "–"
+    assert "not judged" in distance[0]
+
+
+@pytest.mark.parametrize(("ours", "reached"), [(0.09, "yes"), (0.11, "**no**")])
+def test_a_larger_median_is_said(ours: float, reached: str) -> None:
+    found = verdicts("compare", [run("foolbox", 9.0, [0.1] * 4), run(OURS, 1.0, [ours] * 4)])
+    (distance,) = [v for what, v in found.items() if "median" in what]
+    assert distance[1] == reached
+
+
+def test_the_slowest_turn_decides_against_the_fastest_peer() -> None:
+    channels_last = "advertorch, channels-last network"
+    runs = [
+        run("foolbox", 90.0, [0.1]),
+        run(channels_last, 80.0, [0.1]),
+        run(channels_last, 90.0, [0.1]) | {"turn": 1},
+        run(OURS, 9.0, [0.1]),
+        run(OURS, 12.0, [0.1]) | {"turn": 1},
+    ]
+    found = verdicts("compare", runs)
+    (speed,) = [(what, v) for what, v in found.items() if "fastest other peer" in what]
+    assert channels_last in speed[0]
+    assert speed[1][1] == "**no**"  # 80 / 9, and 90 / 12 = 7.5
+
+
+def test_memory_that_grows_is_not_flat() -> None:
+    def measured(*mib: float) -> list[dict[str, Any]]:
+        return [
+            run(f"{i}", 1.0, [0.1], images=4**i) | {"rss_mib": value} for i, value in enumerate(mib)
+        ]
+
+    ((_, reached),) = verdicts("memory", measured(200, 210, 215)).values()
+    assert reached == "yes"
+    ((_, reached),) = verdicts("memory", measured(200, 210, 230)).values()
+    assert reached == "**no**"
+
+
+def test_bf16_that_no_processor_here_has_is_not_reached() -> None:
+    ours = run("octrobust, fp32", 1.0, [0.1], precision="fp32", seconds_an_iteration=0.1)
+    floor = {"gflop": 6.0, "rates": {"fp32": {"gflops": 100.0}}}
+    found = verdicts("floor", [ours | {"library": "octrobust"}], floor=floor)
+    assert [reached for _, reached in found.values()] == ["yes", "**no**"]
