@@ -21,6 +21,7 @@ def main() -> None:
             Path("models"),
             Path("data/adversarial/test"),
             Path("data/adversarial/adaptive"),
+            Path("reports/battery"),
             run.metrics,
             plots,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -220,6 +221,11 @@ class Harden(Fit):
 
 
 Budgets = Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+def middle(budgets: Sequence[float]) -> float:
+    """The budget that models are judged by; of an even number the larger of the two."""
+    return sorted(budgets)[len(budgets) // 2]
 
 
 class Battery(Section):

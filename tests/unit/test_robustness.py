@@ -10,7 +10,12 @@ import pytest
 from scipy.stats import norm
 
 from octrobust.evaluation.flags import Flag, battery_flags, constant_flag, control_flag
-from octrobust.evaluation.intervals import accuracy_interval, mcnemar
+from octrobust.evaluation.intervals import (
+    accuracy_interval,
+    difference_interval,
+    mcnemar,
+    median_ratio,
+)
 from octrobust.evaluation.robustness import curve, quartiles, robust_accuracy, smallest, summary
 
 NAN = np.nan
@@ -112,8 +117,8 @@ HEALTHY = {
 }
 
 
-def raised(**changes: float) -> set[str]:
-    flags = battery_flags("model", {**HEALTHY, **changes}, 0.95, 0.0)
+def raised(images: int = 100, **changes: float) -> set[str]:
+    flags = battery_flags("model", {**HEALTHY, **changes}, 0.95, 0.0, images)
     return {flag.name for flag in flags if flag.raised}
 
 
@@ -126,6 +131,8 @@ def test_a_sound_battery_raises_nothing() -> None:
     [
         ({"fgsm_l2_1": 0.4}, "single step beats many"),
         ({"square_linf_0.1": 0.3}, "black box beats white box"),
+        ({"noise_l2_1": 0.3}, "black box beats white box"),
+        ({"hop_skip_jump_l2_1": 0.3}, "black box beats white box"),
         ({"pgd_long_l2_1": 0.3}, "more iterations still help"),
         ({"ead_en": 0.6}, "unbounded attack falls short"),
     ],
@@ -135,11 +142,45 @@ def test_each_sign_raises_its_own_flag(changes: dict[str, float], name: str) -> 
 
 
 def test_vanishing_gradients_a_constant_model_and_a_useless_defence_are_seen() -> None:
-    zero = list(battery_flags("m", HEALTHY, 0.95, 0.2))
+    zero = list(battery_flags("m", HEALTHY, 0.95, 0.2, 100))
     assert {flag.name for flag in zero if flag.raised} == {"gradients vanish"}
     assert constant_flag("m", np.array([1] * 97 + [0] * 3)).raised
     assert not constant_flag("m", np.array([1] * 60 + [0] * 40)).raised
-    assert control_flag("m", 0.6, 0.6, 0.5).raised
-    assert control_flag("m", 0.62, 0.6, 0.4).raised
-    assert not control_flag("m", 0.9, 0.3, 0.001).raised
+    assert control_flag("m", "EAD", 0.0, -0.1, 0.1).raised
+    assert control_flag("m", "EAD", 0.02, -0.01, 0.05).raised
+    assert not control_flag("m", "EAD", 0.6, 0.5, 0.7).raised
     assert isinstance(zero[0], Flag)
+
+
+def test_one_image_is_no_sign() -> None:
+    assert raised(images=16, pgd_long_l2_1=0.5 - 1 / 16) == set()
+    assert raised(images=16, pgd_long_l2_1=0.5 - 2 / 16) == {"more iterations still help"}
+
+
+def test_a_difference_of_paired_models_is_resampled_by_patient() -> None:
+    """Paired t on the patients' mean differences is the reference: ten patients of ten images."""
+    rng = np.random.default_rng(0)
+    first = rng.random((10, 10)) < rng.uniform(0.6, 1.0, (10, 1))
+    second = rng.random((10, 10)) < rng.uniform(0.2, 0.8, (10, 1))
+    patients = np.repeat(list("abcdefghij"), 10).tolist()
+    low, high = difference_interval(first.ravel(), second.ravel(), patients, 0.95)
+    means = first.mean(1) - second.mean(1)
+    half = norm.ppf(0.975) * means.std() / np.sqrt(10)
+    assert (low, high) == pytest.approx((means.mean() - half, means.mean() + half), abs=0.05)
+    same = difference_interval(first.ravel(), first.ravel(), patients, 0.95)
+    assert same == (0.0, 0.0)
+
+
+def test_a_ratio_of_medians_holds_its_pairs_together() -> None:
+    base = np.array([0.1, 0.4, 0.2, 0.8, 0.3, 0.6])
+    exact = median_ratio(3 * base, base, list("aabbcc"), 0.95)
+    assert exact == pytest.approx({"ratio": 3.0, "low": 3.0, "high": 3.0, "images": 6})
+    moved = median_ratio(base * np.array([1, 9, 1, 9, 1, 9]), base, list("aabbcc"), 0.95)
+    assert moved["low"] <= moved["ratio"] <= moved["high"]
+    assert moved["low"] < moved["high"]
+
+
+def test_a_curve_falls_exactly_where_an_image_is_turned() -> None:
+    least = np.array([0.0, 0.5, 0.5, 2.0, np.inf])
+    expected = [(0.0, 0.8), (0.5, 0.4), (2.0, 0.2)]
+    np.testing.assert_allclose(curve(least), expected)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from octrobust import tracking
-from octrobust.tracking import build, provenance, records
+from octrobust.tracking import build, provenance, records, registry
 from octrobust.tracking.address import readable, tracking_uri
 
 PARAMS = {
@@ -481,3 +481,64 @@ def test_metrics_are_numbers_and_names_mlflow_takes() -> None:
 def test_an_address_is_shown_without_its_secret() -> None:
     assert readable("https://me:pass@host:5000/x") == "https://host:5000/x"
     assert readable("sqlite:////tmp/a@b/mlflow.db") == "sqlite:////tmp/a@b/mlflow.db"
+
+
+def best(weights: str, accuracy: float, measured: str = "one way") -> records.Candidate:
+    return records.Candidate(
+        name="hardened_online",
+        weights_sha256=weights * 64,
+        image_size=75,
+        classes=("NORMAL", "CNV"),
+        robust_accuracy=accuracy,
+        measured=measured,
+    )
+
+
+def register(client: Any, run: Any, model: records.Candidate, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_text(model.weights_sha256)
+    registry.register(client, run, model, folder, "a card")
+
+
+def test_the_alias_is_at_the_best_of_those_measured_alike(project: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    record("report", kind="summary")
+    tracking.flush()
+    (run,) = parents(project)
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+
+    def holder() -> str:
+        found = client.get_model_version_by_alias("octrobust", "best")
+        return str(found.tags["octrobust.weights"][0])
+
+    folder = project / "model"
+    register(client, run, best("a", 0.9), folder)
+    register(client, run, best("b", 0.5), folder)
+    assert holder() == "a"
+    register(client, run, best("c", 0.1, "another way"), folder)
+    assert holder() == "c"  # nothing else was measured so
+    register(client, run, best("d", 0.2), folder)
+    assert holder() == "a"
+    # Every version keeps its own files, though one run holds them all.
+    for version in client.search_model_versions("name = 'octrobust'"):
+        source = Path(version.source.removeprefix("file://"))
+        assert (source / "data/model/weights").read_text() == version.tags["octrobust.weights"]
+
+
+def test_a_version_left_without_its_alias_by_a_killed_process_gets_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    record("report", kind="summary")
+    tracking.flush()
+    (run,) = parents(project)
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "set_registered_model_alias", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            register(client, run, best("a", 0.9), project / "model")
+    register(client, run, best("a", 0.9), project / "model")
+    assert client.get_model_version_by_alias("octrobust", "best").version == "1"
+    assert len(client.search_model_versions("name = 'octrobust'")) == 1

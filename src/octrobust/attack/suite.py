@@ -22,6 +22,7 @@ from octrobust.attack.elastic_net import ElasticNet, evaluating
 from octrobust.attack.pgd import ascend, project, random_start
 from octrobust.attack.search_model import SearchModel, margin
 from octrobust.attack.speed import Speed, Spent
+from octrobust.config import middle
 from octrobust.data.jpeg import through_jpeg
 from octrobust.model.predict import float32, logits
 
@@ -31,8 +32,9 @@ Candidates = Callable[[Tensor, Tensor], Tensor]
 JUDGED = ("success", "success_8bit", "success_jpeg", "success_grey")
 JPEG_QUALITY = 90
 NORMS = {"l2": "L2", "linf": "Linf"}
-_LONG = 4  # times the steps, once, at the largest L2 budget: does PGD still gain?
+_LONG = 4  # times the steps, at the middle budget of each norm: does PGD still gain?
 _STRIDE = 2.5  # steps of PGD cross the ball so many times
+_STRETCHES = 8  # of clipped noise back to its norm
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _within(views: Views, norm: str, budget: float, sizes: Sizes) -> list[Attack
         ("pgd", "white-box", pgd(steps, restarts, sizes.seed)),
         ("apgd", "white-box", _apgd(model, norm, budget, sizes)),
     ]
-    if norm == "l2" and budget == max(sizes.l2):
+    if budget == middle(getattr(sizes, norm)):
         plans.append(("pgd_long", "white-box", pgd(_LONG * steps, restarts, sizes.seed)))
     if sizes.square_queries and norm == "linf":
         plans.append(("square", "score", _square(model, budget, sizes)))
@@ -138,7 +140,8 @@ class Views:
 
 @dataclass(frozen=True)
 class Pgd:
-    """PGD from the image itself, then from random starts; the candidate of highest margin."""
+    """PGD from the image itself, then from random starts; of their best iterates, and of the one
+    step that FGSM makes, the candidate of highest margin."""
 
     views: Views
     norm: str
@@ -151,21 +154,29 @@ class Pgd:
         with evaluating(self.views.model), torch.no_grad():
             view = self.views.of(x)
             generator = torch.Generator(x.device).manual_seed(self.seed)
-            best, highest = x, torch.full((len(x),), -torch.inf, device=x.device)
-            for attempt in range(1 + self.restarts):
-                start = random_start(x, self.budget, NORMS[self.norm], generator) if attempt else x
+            best = (x, torch.full((len(x),), -torch.inf, device=x.device))
+            plan = [(x, 1, self.budget)]
+            if self.steps > 1:
+                starts = [x] + [self._anywhere(x, generator) for _ in range(self.restarts)]
+                plan += [
+                    (start, self.steps, _STRIDE * self.budget / self.steps) for start in starts
+                ]
+            for start, steps, step_size in plan:
                 candidate = ascend(
                     lambda at: view.margin_and_gradient(at, y),
                     x,
                     start,
                     self.budget,
                     norm=NORMS[self.norm],
-                    steps=self.steps,
-                    step_size=_STRIDE * self.budget / self.steps if self.steps > 1 else self.budget,
-                    keep_best=self.steps > 1,
+                    steps=steps,
+                    step_size=step_size,
+                    keep_best=steps > 1,
                 )
-                best, highest = _better(self.views.model, y, (best, highest), candidate)
-        return best
+                best = _better(self.views.model, y, best, candidate)
+        return best[0]
+
+    def _anywhere(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return random_start(x, self.budget, NORMS[self.norm], generator)
 
 
 def _better(
@@ -187,19 +198,32 @@ def _noise(model: nn.Module, norm: str, budget: float, sizes: Sizes) -> Candidat
         with evaluating(model), torch.no_grad():
             for _ in range(sizes.noise_draws):
                 noise = torch.randn(x.shape, generator=generator, device=x.device)
-                if norm == "linf":
-                    noise = noise.sign() * budget
-                else:
-                    noise *= budget / distances.total(noise.square()).sqrt()[:, None, None, None]
-                best = _better(model, y, best, project(x, x + noise, budget, NORMS[norm]))
+                best = _better(model, y, best, _at_full_budget(x, noise, budget, norm))
         return best[0]
 
     return run
 
 
+def _at_full_budget(x: Tensor, noise: Tensor, budget: float, norm: str) -> Tensor:
+    """x changed in the noise's direction by the whole budget: clipping to [0, 1] takes much of it
+    where an image is black, so what is left is stretched again."""
+    if norm == "linf":
+        return project(x, x + noise.sign() * budget, budget, NORMS[norm])
+    change = noise
+    for _ in range(_STRETCHES):
+        length = distances.total(change.square()).sqrt()[:, None, None, None]
+        change = (x + change * (budget / length.clamp(min=1e-12))).clamp(0.0, 1.0) - x
+    return project(x, x + change, budget, NORMS[norm])
+
+
 def _apgd(model: nn.Module, norm: str, budget: float, sizes: Sizes) -> Candidates:
     """Auto-PGD (Croce and Hein 2020) on the cross-entropy; its other loss, the difference of
-    logits ratio, is not defined for two classes."""
+    logits ratio, is not defined for two classes.
+
+    The cross-entropy of a network that is sure has hardly a gradient, and ART adds 1e-7 to its
+    norm: the logits are divided by the median margin at the clean images, which changes no answer.
+    ART's returns its last iterate where it has no success, not the best.
+    """
 
     def build(classifier: Any) -> Any:
         from art.attacks.evasion import AutoProjectedGradientDescent
@@ -215,7 +239,12 @@ def _apgd(model: nn.Module, norm: str, budget: float, sizes: Sizes) -> Candidate
             verbose=False,
         )
 
-    return _through_art(model, build, sizes.seed)
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        with evaluating(model), torch.no_grad(), float32():
+            scale = float(margin(logits(model, x).float(), y, False).abs().median().clamp(min=1.0))
+        return _through_art(_Cooled(model, scale), build, sizes.seed)(x, y)
+
+    return run
 
 
 def _square(model: nn.Module, budget: float, sizes: Sizes) -> Candidates:
@@ -279,6 +308,18 @@ def _hop_skip_jump(model: nn.Module, sizes: Sizes) -> Candidates:
         return found
 
     return run
+
+
+class _Cooled(nn.Module):
+    """The logits divided by a constant."""
+
+    def __init__(self, model: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.model(x) / self.scale
+        return outputs
 
 
 class _Float32(nn.Module):

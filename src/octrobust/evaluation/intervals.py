@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def accuracy_interval(
     Raises:
         ValueError: no images, or arrays of different length.
     """
-    from scipy.stats import binomtest, bootstrap
+    from scipy.stats import binomtest
 
     if len(correct) == 0 or len(correct) != len(clusters):
         raise ValueError(f"{len(correct)} images and {len(clusters)} clusters")
@@ -42,11 +42,81 @@ def accuracy_interval(
         ratio: NDArray[Any] = r.sum(axis) / n.sum(axis)
         return ratio
 
+    return _resampled((right, count), accuracy, confidence_level, seed)
+
+
+def difference_interval(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    clusters: Sequence[str],
+    confidence_level: float,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Bootstrap interval of the first model's accuracy minus the second's on the same images,
+    resampling whole patients.
+
+    Args:
+        first, second: (N,) bool, where each is right.
+        clusters, confidence_level: as in `accuracy_interval`.
+    """
+    change = first.astype(np.float64) - second
+
+    def mean(c: NDArray[Any], n: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+        ratio: NDArray[Any] = c.sum(axis) / n.sum(axis)
+        return ratio
+
+    return _resampled(_by_cluster(change, clusters), mean, confidence_level, seed)
+
+
+def median_ratio(
+    first: NDArray[np.floating[Any]],
+    second: NDArray[np.floating[Any]],
+    clusters: Sequence[str],
+    confidence_level: float,
+    seed: int = 0,
+) -> dict[str, float | int]:
+    """The first sample's median over the second's, pairs of the same N > 0 images, with its
+    interval: patients are resampled whole.
+
+    Returns:
+        ratio, low, high; images.
+    """
+    _, where = np.unique(_names(clusters), return_inverse=True)
+    members = [np.flatnonzero(where == cluster) for cluster in range(where.max() + 1)]
+
+    def ratio(chosen: NDArray[Any]) -> float:
+        rows = np.concatenate([members[int(cluster)] for cluster in chosen])
+        return float(np.median(first[rows]) / np.median(second[rows]))
+
+    numbers = np.arange(len(members))
+    value = ratio(numbers)
+    low, high = (
+        _resampled((numbers,), ratio, confidence_level, seed, vectorized=False)
+        if len(members) > 1
+        else (value, value)
+    )
+    return {"ratio": value, "low": low, "high": high, "images": len(first)}
+
+
+def _resampled(
+    samples: tuple[NDArray[Any], ...],
+    statistic: Callable[..., Any],
+    confidence_level: float,
+    seed: int,
+    *,
+    vectorized: bool = True,
+) -> tuple[float, float]:
+    """scipy's percentile bootstrap over clusters, the samples resampled together."""
+    from scipy.stats import bootstrap
+
+    if len(samples[0]) == 1:
+        value = float(statistic(*samples))
+        return value, value
     found = bootstrap(
-        (right, count),
-        accuracy,
+        samples,
+        statistic,
         paired=True,
-        vectorized=True,
+        vectorized=vectorized,
         n_resamples=RESAMPLES,
         confidence_level=confidence_level,
         method="percentile",
@@ -55,12 +125,16 @@ def accuracy_interval(
     return float(found.low), float(found.high)
 
 
+def _names(clusters: Sequence[str]) -> list[str]:
+    """An image whose patient is unknown stands for itself."""
+    return [name or f"image {i}" for i, name in enumerate(clusters)]
+
+
 def _by_cluster(
-    correct: NDArray[np.bool_], clusters: Sequence[str]
+    values: NDArray[Any], clusters: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    names = [name or f"image {i}" for i, name in enumerate(clusters)]
-    _, where = np.unique(names, return_inverse=True)
-    right = np.bincount(where, weights=correct).astype(np.float64)
+    _, where = np.unique(_names(clusters), return_inverse=True)
+    right = np.bincount(where, weights=values).astype(np.float64)
     return right, np.bincount(where).astype(np.float64)
 
 

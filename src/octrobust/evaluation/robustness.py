@@ -51,11 +51,9 @@ def robust_accuracy(least: NDArray[np.float64], budgets: Sequence[float]) -> NDA
     return kept
 
 
-def curve(least: NDArray[np.float64], points: int = 60) -> list[tuple[float, float]]:
-    """(budget, robust accuracy) from 0 to beyond the last success, for a plot."""
-    finite = least[np.isfinite(least)]
-    end = 1.05 * float(finite.max(initial=0.0)) or 1.0
-    budgets = np.linspace(0.0, end, points)
+def curve(least: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """(budget, robust accuracy) at 0 and wherever it falls: a step function, exact."""
+    budgets = np.unique(np.concatenate([[0.0], least[np.isfinite(least)]]))
     return list(
         zip(budgets.tolist(), robust_accuracy(least, budgets.tolist()).tolist(), strict=True)
     )
@@ -116,7 +114,7 @@ def summary(
     worst = {
         distance: {
             f"{budget:g}": {
-                **accuracy(~_within(least[distance], budget)),
+                **accuracy(robust_within(least[distance], budget)),
                 "hardest": _hardest(found, distance, budget),
             }
             for budget in sorted(values)
@@ -131,6 +129,11 @@ def summary(
         "smallest": {name: quartiles(values, right) for name, values in least.items()},
         "smallest_ead": {n: quartiles(smallest(ead, n, right), right) for n in MINIMISED},
     }
+
+
+def robust_within(least: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:
+    """(N,) bool: the images that no attack turned within the budget."""
+    return ~_within(least, budget)
 
 
 def _within(distance: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:

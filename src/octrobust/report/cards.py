@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import jinja2
 
 from octrobust.config import Params
 from octrobust.files import atomic_folder, digest, read_json, sha256_file, write_json, write_text
-from octrobust.report.results import CLEAN, Results, best_defence
+from octrobust.report.results import CLEAN, Results, best_defence, main_budget
 from octrobust.report.wording import number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -18,6 +18,7 @@ INTENDED = (
     "Research on adversarial robustness: comparing attacks, defences and ways to evaluate them on "
     "retinal OCT. Not for clinical use: not for diagnosis, triage or any decision about a patient."
 )
+BEST = "best.json"
 _WORDS = {
     "static": "adversarial training on a stored EAD set (the paper's way)",
     "duplicates": "control: trained on the clean images again in place of adversarial ones",
@@ -111,8 +112,7 @@ def write_cards(
     statement: str,
     provenance: Mapping[str, str],
 ) -> None:
-    """Leave NAME.json and NAME.md of every model in `folder`, whole; and best.json, the best
-    defence, where the battery was run on one."""
+    """Leave NAME.json and NAME.md of every model in `folder`, whole; and BEST, the best defence."""
     # Markdown of our own numbers and of names that `config.Name` allows: nothing to escape.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -126,25 +126,32 @@ def write_cards(
         for model in results.models:
             found = card(project, results, params, model, statement, provenance)
             write_json(temporary / f"{model}.json", found)
-            write_text(temporary / f"{model}.md", template.render(card=found))
-        if best := _best(project, results, params):
-            write_json(temporary / "best.json", best)
+            training = list(_flat(found["training"]))
+            text = template.render(card=found, training=training)
+            write_text(temporary / f"{model}.md", text)
+        write_json(temporary / BEST, _best(project, results, params))
 
 
-def _best(project: Path, results: Results, params: Params) -> dict[str, Any] | None:
+def _best(project: Path, results: Results, params: Params) -> dict[str, Any]:
     """What the model registry is told, `octrobust.tracking.records.Candidate`."""
-    chosen = best_defence(results, params)
-    if chosen is None:
-        return None
-    name, budget, accuracy = chosen
+    name, accuracy = best_defence(results, params)
     battery = params.evaluate.battery
     data = digest(project / "data" / "raw" / "index.csv", params.split.model_dump())
-    how = battery.model_dump(exclude={"models"})
+    how = f"{battery.channels[0]}, {battery.steps} steps, {battery.restarts} restarts"
     return {
         "name": name,
         "weights_sha256": read_json(project / "models" / name / "model.json")["weights_sha256"],
         "image_size": params.data.image_size,
         "classes": list(params.data.classes),
         "robust_accuracy": accuracy,
-        "measured": f"L2 {budget}, {battery.channels[0]}, battery {digest(how)}, data {data}",
+        "measured": f"validation, PGD L2 {main_budget(params)}, {how}, data {data}",
     }
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves by dotted name; what is not set is left out."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value

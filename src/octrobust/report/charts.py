@@ -213,18 +213,21 @@ def draw_robustness(
 ) -> None:
     """Worst-case robust accuracy against the budget, a panel a distance (`budgets`: those of the
     battery, which PGD and the like were run at)."""
-    names = {"l2": "L2", "linf": "L∞"}
-    panels = figure.subplots(*((2, 1) if look.narrow else (1, 2)), squeeze=False).ravel()
+    names = {"l2": "L2", "linf": "L∞", "l1": "L1", "elastic_net": "elastic net"}
+    panels = figure.subplots(*((4, 1) if look.narrow else (2, 2)), squeeze=False).ravel()
     for axes, (distance, title) in zip(panels, names.items(), strict=True):
-        largest = max(budgets[distance])
+        end = 1.5 * max(budgets[distance]) if distance in budgets else 0.0
         for (name, rows), (colour, line) in zip(curves.items(), _styles(look), strict=False):
             mine = [row for row in rows if row["distance"] == distance]
             x = [float(row["budget"]) for row in mine]
             y = [100 * float(row["robust_accuracy"]) for row in mine]
+            if distance not in budgets:
+                end = max(end, x[-1])
+            x, y = [*x, 1e9], [*y, y[-1]]  # a step function goes on
             axes.step(x, y, line, where="post", color=colour, label=shorten(name, 24))
-        for budget in budgets[distance]:
+        for budget in budgets.get(distance, ()):
             axes.axvline(budget, color=look.muted, lw=0.8, ls=":")
-        axes.set(xlim=(0, 1.5 * largest), ylim=(0, 103), xlabel=f"budget, {title}")
+        axes.set(xlim=(0, end or 1), ylim=(0, 103), xlabel=f"budget, {title}")
         axes.set_ylabel("robust accuracy, %")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=1 if look.narrow else 4)

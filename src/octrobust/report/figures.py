@@ -156,7 +156,7 @@ def matrix_figure(results: Results) -> FigureView:
         "a model on the images made on itself, the adaptive case; all others are static, that is "
         "transfer. A row that is dark but for its frame resists what was made elsewhere, which "
         "costs an attacker nothing to avoid. Columns may have fewer images than the test split "
-        "(the table below has the counts).",
+        "(the table of the same name has counts and intervals).",
         partial(draw_matrix, accuracies=accuracies, models=results.models, sources=sources),
         (9.5, 0.5 * len(results.models) + 1.0),
         (3.9, 0.42 * len(results.models) + 1.4),
@@ -173,14 +173,15 @@ def robustness_figure(results: Results, params: Params) -> FigureView:
     return _figure(
         "robustness",
         "Robust accuracy by budget",
-        f"Curves of worst-case accuracy against the L2 and the L-infinity budget for "
+        f"Curves of worst-case accuracy against the L2, L-infinity, L1 and elastic-net budget for "
         f"{', '.join(curves)}; the table of worst cases has the values at the dotted lines.",
         "An image counts until any attack of the battery has turned it within the budget, so the "
         "curves are upper bounds: a better attack can only lower them. Dotted lines: the budgets "
-        f"that PGD and the like were run at. {first.capitalize()} perturbations.",
+        "that PGD and the like were run at; in L1 and the elastic-net distance only EAD minimises. "
+        f"{first.capitalize()} perturbations.",
         partial(draw_robustness, curves=curves, budgets={"l2": settings.l2, "linf": settings.linf}),
-        (9.5, 3.8),
-        (3.9, 6.0),
+        (9.5, 6.6),
+        (3.9, 10.5),
     )
 
 

@@ -29,7 +29,14 @@ def lines(metrics: Path) -> Iterator[str]:
             )
     for by, mean in found["mean"].items():
         yield _line(f"split by {by}, mean", mean, "")
-    yield _line("inflation (image - patient)", found["inflation"], _SOURCES[found["source"]])
+    pairs = found["inflation"]
+    spread = pairs["accuracy"]["deviation"]
+    note = "" if spread is None else f"accuracy ± {100 * spread:.1f} points over the pairs; "
+    yield _line(
+        "inflation (image - patient)",
+        {name: one["mean"] for name, one in pairs.items()},
+        note + _SOURCES[found["source"]],
+    )
 
 
 def _line(title: str, readings: dict[str, float | None], note: str) -> str:

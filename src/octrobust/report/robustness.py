@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from octrobust.config import Params
-from octrobust.report.results import Numbers, Results
+from octrobust.report.results import CLEAN, Numbers, Results, best_defence, main_budget
 from octrobust.report.tables import Table
-from octrobust.report.wording import NBSP, number, percent
+from octrobust.report.wording import NBSP, NONE, number, percent
 
 
 def worst_table(results: Results, params: Params) -> Table:
@@ -42,6 +42,75 @@ def _left(score: Numbers) -> str:
     low, high = 100 * score["low"], 100 * score["high"]
     interval = f"({low:.0f} to {high:.0f})".replace(" ", NBSP)
     return f"{percent(score['accuracy'], 0)} {interval}"
+
+
+def matrix_table(results: Results) -> Table:
+    """Source × victim with intervals."""
+    sources = results.attacked()
+    rows = [
+        (model, *(_of_images(results.score(model, source)) for source in sources))
+        for model in results.models
+    ]
+    return Table(
+        ("Accuracy of", *(f"made on {source}" for source in sources)),
+        rows,
+        "EAD without a budget; in brackets the interval over patients and the number of images. A "
+        "model on the images made on itself is adaptive, all others are static.",
+    )
+
+
+def _of_images(score: Numbers) -> str:
+    low, high = 100 * score["accuracy_low"], 100 * score["accuracy_high"]
+    interval = f"({low:.0f} to {high:.0f}; {score['n']})".replace(" ", NBSP)
+    return f"{percent(score['accuracy'], 0)} {interval}"
+
+
+def tests_table(results: Results) -> Table:
+    """McNemar's of every two models."""
+    rows = [
+        (
+            f"{one['first']} and {one['second']}",
+            "clean" if one["on"] == CLEAN else f"made on {one['on']}",
+            f"{one['first_only']} and {one['second_only']}",
+            f"{one['p']:.2g}",
+            f"{one['p_adjusted']:.2g}",
+        )
+        for one in results.evaluation["mcnemar"]
+    ]
+    return Table(
+        ("Models", "Test images", "Only the one is right, only the other", "p", "p adjusted"),
+        rows,
+        "McNemar's exact test; adjusted over all rows by Benjamini and Hochberg. It takes images "
+        "as independent, which those of one patient are not: p is too small. The flags compare "
+        "with intervals over patients.",
+    )
+
+
+def ratio_table(results: Results, params: Params) -> Table:
+    """How much farther EAD must go on a hardened model."""
+    validated = results.evaluation["validation_robust"]["accuracy"]
+    best, _ = best_defence(results, params)
+    rows = []
+    for name in results.hardened:
+        one = results.evaluation["distortion_ratios"].get(name)
+        ratio, images = NONE, NONE
+        if one:
+            interval = f"({number(one['low'])} to {number(one['high'])})".replace(" ", NBSP)
+            ratio, images = f"{number(one['ratio'])} x {interval}", str(one["images"])
+        title = f"{name} (chosen as the best)" if name == best else name
+        rows.append((title, ratio, images, percent(validated[name], 0)))
+    return Table(
+        (
+            "Model",
+            f"Median L2 that EAD needs, over {results.target}'s",
+            "Images",
+            f"Validation, PGD L2 {main_budget(params)}",
+        ),
+        rows,
+        "The ratio of medians over the test images that EAD turned on both, adaptive on each, with "
+        "its interval over patients. The last column is on validation images: the best defence is "
+        "chosen by it, controls apart, so that the test images only measure it.",
+    )
 
 
 def battery_table(results: Results, params: Params) -> Table:

@@ -14,22 +14,29 @@ from torch import Tensor
 from tqdm import tqdm
 
 from octrobust.attack import distances
-from octrobust.attack.suite import JUDGED, Attack, Sizes, Views, judge
+from octrobust.attack.suite import JUDGED, Attack, Sizes, judge
 from octrobust.attack.suite import battery as attacks_on
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.evaluation.flags import Flag, battery_flags
-from octrobust.evaluation.robustness import MINIMISED, curve, smallest, summary
+from octrobust.evaluation.robustness import (
+    MINIMISED,
+    curve,
+    robust_accuracy,
+    smallest,
+    summary,
+)
 from octrobust.files import read_csv, sha256_file, write_csv, write_json
 from octrobust.model.build import OCTClassifier
 from octrobust.model.device import select_device
-from octrobust.model.predict import predict
+from octrobust.model.predict import float32, logits, predict
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.attack import build_attack, spread_rows
 from octrobust.stages.common import array_files, scratch_for
 
 ROOMS = (".", "attack", "data", "evaluation", "model", "stages")
 COLUMNS = (*JUDGED, *distances.NAMES)
+SHORTEST = 1e-7  # a gradient
 Found = dict[str, NDArray[Any]]  # of one attack, see `judge`
 
 
@@ -77,10 +84,12 @@ def battery(
             {"l2": settings.l2, "linf": settings.linf},
             params.evaluate.confidence_level,
         )
-        zero = _zero_gradients(network, x, y)
+        none = no_gradient(network, x, y)
         robust = {name: attack["accuracy"] for name, attack in part["attacks"].items()}
-        flags += battery_flags(f"{model.name}, {channels}", robust, float(right.mean()), zero)
-        parts[channels] = {**part, "zero_gradients": zero}
+        robust |= _within_balls(found[channels], right, settings.l2)
+        title = f"{model.name}, {channels}"
+        flags += battery_flags(title, robust, float(right.mean()), none, len(rows))
+        parts[channels] = {**part, "no_gradient": none}
     _write_records(records, found, rows)
     _write_curves(curves, found, right)
     write_json(
@@ -134,10 +143,10 @@ def _run(
     for attack in tqdm(plan, desc=f"battery, {folder.name}", unit="attack", leave=False):
         path = folder / f"{attack.name}.csv"
         if not path.exists():
-            before = smaller.get((attack.method, attack.norm))
+            before = smaller.get((attack.method.removesuffix("_long"), attack.norm))
             result = _attack(network, attack, clean, before, beta)
             write_csv(path, _rows(result), COLUMNS)
-        found[attack.name] = _read(path)
+        found[attack.name] = _parsed(read_csv(path))
         if attack.budget is not None:
             smaller[attack.method, attack.norm] = found[attack.name]
     return found
@@ -165,8 +174,18 @@ def _rows(found: Found) -> Iterator[dict[str, Any]]:
         yield {k: int(v) if isinstance(v, bool) else "" if v != v else v for k, v in row.items()}
 
 
-def _read(path: Path) -> Found:
-    rows = read_csv(path)
+def read_records(path: Path, channels: str) -> tuple[NDArray[np.int64], dict[str, Found]]:
+    """What `battery` wrote to `records`, of images with so many channels: rows of the test split
+    (N,), and the records by attack, in order of these rows."""
+    by_attack: dict[str, list[dict[str, str]]] = {}
+    for row in read_csv(path):
+        if row["channels"] == channels:
+            by_attack.setdefault(row["attack"], []).append(row)
+    rows = np.array([int(row["row"]) for row in next(iter(by_attack.values()))], dtype=np.int64)
+    return rows, {name: _parsed(lines) for name, lines in by_attack.items()}
+
+
+def _parsed(rows: list[dict[str, str]]) -> Found:
     flags = {name: np.array([row[name] == "1" for row in rows]) for name in JUDGED}
     measured = {
         name: np.array([float(row[name] or "nan") for row in rows]) for name in distances.NAMES
@@ -178,9 +197,26 @@ def _patients(images: ImageSet, rows: NDArray[np.int64]) -> list[str]:
     return [images.patients[int(row)] for row in rows]
 
 
-def _zero_gradients(network: OCTClassifier, x: Tensor, y: Tensor) -> float:
-    _, gradient = Views(network).of(x).margin_and_gradient(x, y)
-    return float((gradient == 0).flatten(1).all(1).float().mean())
+def no_gradient(network: OCTClassifier, x: Tensor, y: Tensor) -> float:
+    """Share of images at which the cross-entropy's gradient is shorter than what attacks on it
+    take for nothing, ART's 1e-7."""
+    with torch.enable_grad(), float32():
+        at = x.clone().requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(logits(network, at).float(), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, at)
+    return float((gradient.flatten(1).norm(dim=1) < SHORTEST).float().mean())
+
+
+def _within_balls(
+    found: dict[str, Found], right: NDArray[np.bool_], budgets: list[float]
+) -> dict[str, float]:
+    """What the hard-label attack leaves within each L2 budget, named as if it had one."""
+    hard = found.get("hop_skip_jump")
+    if hard is None:
+        return {}
+    least = smallest({"": hard}, "l2", right)
+    left = robust_accuracy(least, budgets).tolist()
+    return {f"hop_skip_jump_l2_{b:g}": value for b, value in zip(budgets, left, strict=True)}
 
 
 def _write_records(path: Path, found: dict[str, dict[str, Found]], rows: NDArray[np.int64]) -> None:

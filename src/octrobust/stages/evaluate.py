@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from octrobust.attack.shards import AdversarialSet, open_adversarial
-from octrobust.config import Params
+from octrobust.config import Params, middle
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
 from octrobust.evaluation.distortion import distortion, histogram
-from octrobust.evaluation.flags import Flag, constant_flag, control_flag
-from octrobust.evaluation.intervals import mcnemar
 from octrobust.evaluation.metrics import classification, reliability
 from octrobust.files import atomic_folder, write_csv, write_json
 from octrobust.model.build import OCTClassifier
 from octrobust.model.device import select_device
 from octrobust.model.predict import predict, probabilities
 from octrobust.model.store import load_model
+from octrobust.stages import compare
 
 PLOTS = ("confusion", "distortion.csv", "matrix.csv", "reliability.csv")
 CLEAN = "clean"
@@ -35,6 +33,7 @@ def evaluate(
     models: Path,
     static: Path,
     adaptive: Path,
+    batteries: Path,
     metrics: Path,
     plots: Path,
 ) -> None:
@@ -47,6 +46,7 @@ def evaluate(
         models: folder of model folders, see `Params.models`.
         static: the stored adversarial test set, made on attack.target.
         adaptive: folder of the sets made on the models of evaluate.adaptive.
+        batteries: folder of the battery's records, MODEL.csv.
         metrics: metrics/evaluation.json.
         plots: folder for confusion/MODEL_on_SET.csv (actual, predicted), distortion.csv,
             matrix.csv (model, made_on, accuracy) and reliability.csv.
@@ -59,8 +59,14 @@ def evaluate(
     rows |= {name: found.records["row"] for name, found in sets.items()}
     scores: Scores = {}
     corrupted: dict[str, Any] = {}
+    validation = open_split(arrays, "validation", params.data.image_size)
+    validated: dict[str, float] = {}
+    budget = middle(params.evaluate.battery.l2)
     for name in params.models():
         network = load_model(models / name, device)
+        if name in params.hardened():
+            # What a defence is chosen by: the test images are there to measure it.
+            (validated[name],) = compare.pgd_accuracies(params, network, validation, [budget])
         scores[name] = {CLEAN: clean_scores(network, images, params.compute.predict_batch_size)}
         corrupted[name] = _corrupted(params, network, images)
         scores[name] |= {
@@ -80,7 +86,12 @@ def evaluate(
     }
     _write_plots(plots, params.data.classes, scores, results, images.targets, rows)
     _write_distances(plots, sets)
-    tests = list(_tests(scores, images.targets, rows, params.attack.target))
+    right = {
+        name: {data: (p > 0.5) == (images.targets[rows[data]] == 1) for data, p in by_set.items()}
+        for name, by_set in scores.items()
+    }
+    predicted = {name: (by_set[CLEAN] > 0.5).astype(np.int64) for name, by_set in scores.items()}
+    flags = compare.flags(params, right, rows, predicted, images.patients, batteries)
     write_json(
         metrics,
         {
@@ -91,8 +102,13 @@ def evaluate(
             "models": results,
             "distortion": {name: distortion(found.records) for name, found in sets.items()},
             "corruptions": corrupted,
-            "mcnemar": tests,
-            "flags": [vars(flag) for flag in _flags(params, scores, results, tests)],
+            "distortion_ratios": compare.distortion_ratios(params, sets, images.patients),
+            "validation_robust": {
+                "l2": budget,
+                "accuracy": validated,
+            },
+            "mcnemar": list(compare.tests(right, (CLEAN, params.attack.target))),
+            "flags": [vars(flag) for flag in flags],
         },
     )
 
@@ -128,42 +144,6 @@ def adversarial_scores(network: OCTClassifier, found: AdversarialSet) -> NDArray
     return np.concatenate(
         [probabilities(network, torch.from_numpy(images))[:, 1] for images in shards]
     )
-
-
-def _tests(
-    scores: Scores, targets: NDArray[np.int64], rows: dict[str, NDArray[np.int64]], target: str
-) -> Any:
-    """McNemar's of every two models, on the clean images and on those made on attack.target."""
-    for data in (CLEAN, target):
-        truth = targets[rows[data]] == 1
-        right = {name: (by_set[data] > 0.5) == truth for name, by_set in scores.items()}
-        for first, second in combinations(right, 2):
-            yield {
-                "on": data,
-                "first": first,
-                "second": second,
-                **mcnemar(right[first], right[second]),
-            }
-
-
-def _flags(
-    params: Params, scores: Scores, results: dict[str, Any], tests: list[dict[str, Any]]
-) -> list[Flag]:
-    """Those that need more than one model's battery."""
-    hardened, target = params.hardened(), params.attack.target
-    flags = [constant_flag(name, (scores[name][CLEAN] > 0.5).astype(np.int64)) for name in hardened]
-    for control in params.controls()[:1]:
-        for name in hardened:
-            if name == control:
-                continue
-            (p,) = (
-                test["p"]
-                for test in tests
-                if test["on"] == target and {test["first"], test["second"]} == {name, control}
-            )
-            own, other = (results[model][target]["accuracy"] for model in (name, control))
-            flags.append(control_flag(name, own, other, p))
-    return flags
 
 
 def _write_plots(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from octrobust.config import Params
@@ -35,7 +36,8 @@ def leakage(params: Params, variant: str, repeats: int, raw: Path, metrics: Path
     Args:
         raw: data/raw, as `ingest` leaves it.
         metrics: JSON: for each split the runs (accuracy, mcc, auc, patients and look-alikes in
-            train and test both) and their means; `inflation`, image minus patient, of the means.
+            train and test both) and their means; `inflation`, image minus patient, mean and
+            deviation of the pairs.
 
     Returns:
         The folder of the finished work, to be removed once the result is recorded.
@@ -59,9 +61,7 @@ def leakage(params: Params, variant: str, repeats: int, raw: Path, metrics: Path
         for by in SPLITS:
             runs[by].append(_run(params, variant, by, number, raw, room / f"{by}-{number}"))
     means = {by: {name: _mean(found, name) for name in READINGS} for by, found in runs.items()}
-    inflation = {
-        name: _difference(means["image"][name], means["patient"][name]) for name in READINGS
-    }
+    inflation = {name: _inflation(runs, name) for name in READINGS}
     write_json(
         metrics,
         {
@@ -81,8 +81,14 @@ def _mean(runs: list[dict[str, Any]], name: str) -> float | None:
     return mean(values) if values else None
 
 
-def _difference(high: float | None, low: float | None) -> float | None:
-    return None if high is None or low is None else high - low
+def _inflation(runs: dict[str, list[dict[str, Any]]], name: str) -> dict[str, float | None]:
+    """Image minus patient, pair by pair: mean, and standard deviation of the pairs."""
+    pairs = zip(runs["image"], runs["patient"], strict=True)
+    found = [a[name] - b[name] for a, b in pairs if None not in (a[name], b[name])]
+    return {
+        "mean": mean(found) if found else None,
+        "deviation": stdev(found) if len(found) > 1 else None,
+    }
 
 
 def _run(
@@ -96,7 +102,8 @@ def _run(
         split(raw / "index.csv", dealt, params.data.classes, splits, room / "split.json")
         prepare(raw, splits, params.data, arrays, room / "prepare.json", params.compute.workers)
     if not model.exists():
-        train(again, variant, arrays, model, room / "history.csv", room / "train.json")
+        outs = (model, room / "history.csv", room / "train.json")
+        shutil.rmtree(train(again, variant, arrays, *outs))
     images = open_split(arrays, "test", params.data.image_size)
     network = load_model(model, select_device(params.compute))
     scores = classification(

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from octrobust.attack.shards import open_adversarial
-from octrobust.attack.suite import Pgd, Views
 from octrobust.config import Params
-from octrobust.data.arrays import ImageSet, open_split
+from octrobust.data.arrays import open_split
 from octrobust.files import write_json
-from octrobust.model.build import OCTClassifier
 from octrobust.model.device import select_device
-from octrobust.model.predict import predict
 from octrobust.model.store import load_model
-from octrobust.stages.attack import attack_split, spread_rows
+from octrobust.stages.attack import attack_split
 from octrobust.stages.common import array_files, scratch_for
+from octrobust.stages.compare import pgd_accuracies
 from octrobust.stages.evaluate import adversarial_scores, clean_scores
 from octrobust.stages.harden import harden
 from octrobust.stages.train import train
@@ -48,17 +46,18 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
     models, target = room / "models", room / "models" / params.attack.target
     # What a killed run finished is there as a whole.
     if not target.exists():
-        train(params, target.name, arrays, target, *_numbers(room, target.name))
+        shutil.rmtree(train(params, target.name, arrays, target, *_numbers(room, target.name)))
     for split in ("train", "test"):
         out = room / "adversarial" / split
         if not out.exists():
             per_class = getattr(params.attack.images_per_class, split)
-            attack_split(params, split, per_class, arrays, target, out, room / f"{split}.json")
+            numbers = room / f"{split}.json"
+            shutil.rmtree(attack_split(params, split, per_class, arrays, target, out, numbers))
     for name, variant in zip(params.hardened(), params.harden.variants, strict=True):
         if not (models / name).exists():
             adversarial = room / "adversarial" / "train"
-            numbers = _numbers(room, name)
-            harden(params, variant, arrays, adversarial, target, models / name, *numbers)
+            outs = (models / name, *_numbers(room, name))
+            shutil.rmtree(harden(params, variant, arrays, adversarial, target, *outs))
     write_json(metrics, {"seed": seed, "models": _measure(params, arrays, room)})
     return room
 
@@ -82,34 +81,18 @@ def _measure(params: Params, arrays: Path, room: Path) -> dict[str, Any]:
     device = select_device(params.compute)
     images = open_split(arrays, "test", params.data.image_size)
     static = open_adversarial(room / "adversarial" / "test")
-    found = {}
+    budgets, found = sorted(params.evaluate.battery.l2), {}
     for name in (params.attack.target, *params.hardened()):
         network = load_model(room / "models" / name, device)
         clean = clean_scores(network, images, params.compute.predict_batch_size)
+        left = pgd_accuracies(params, network, images, budgets)
         found[name] = {
             "clean": _accuracy(clean, images.targets),
             "static": _accuracy(adversarial_scores(network, static), static.records["target"]),
-            **_under_pgd(params, network, images),
+            **{f"pgd_l2_{b:g}": value for b, value in zip(budgets, left, strict=True)},
         }
     return found
 
 
 def _accuracy(positive: NDArray[np.floating[Any]], targets: NDArray[np.int64]) -> float:
     return float(((positive > 0.5) == (targets == 1)).mean())
-
-
-def _under_pgd(params: Params, network: OCTClassifier, images: ImageSet) -> dict[str, float]:
-    battery = params.evaluate.battery
-    rows = spread_rows(images, battery.images_per_class)
-    device = next(network.parameters()).device
-    x = torch.from_numpy(images.views(rows)).to(device)
-    y = torch.from_numpy(images.targets[rows]).to(device)
-    x = x if battery.channels[0] == "grey" else x.expand(-1, 3, -1, -1).contiguous()
-    found = {}
-    views = Views(network)
-    for budget in sorted(battery.l2):
-        pgd = Pgd(views, "l2", budget, battery.steps, battery.restarts, battery.seed)
-        found[f"pgd_l2_{budget:g}"] = float(
-            (predict(network, pgd(x, y)) == images.targets[rows]).mean()
-        )
-    return found

@@ -93,7 +93,7 @@ def _log(home: Path, project: Path | None, wait: float) -> Summary:
             _drain(home, store, logged, errors)
             if project:
                 for entry, attach in build.missing(project, store.experiments_of):
-                    records.write(home, entry, attach)
+                    records.write(home, entry, attach, project)
                 _drain(home, store, logged, errors)
     except (UnavailableError, OSError) as error:
         errors.append(str(error))

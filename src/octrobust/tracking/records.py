@@ -33,7 +33,8 @@ class Dataset(BaseModel):
 class Candidate(BaseModel):
     """An experiment's best defence, for the model registry.
 
-    `measured` names what the robust accuracy was measured on and under: only equal ones compare.
+    `robust_accuracy` is on validation images; `measured` names what else it depends on: only equal
+    ones compare.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -86,14 +87,16 @@ def model_folder(home: Path, record: Record) -> Path:
     return spool(home) / record.id / "model"
 
 
-def write(home: Path, record: Record, attach: Mapping[Path, Path]) -> None:
+def write(
+    home: Path, record: Record, attach: Mapping[Path, Path], project: Path | None = None
+) -> None:
     """Put `record` and copies of the files or folders in `attach` (source: relative target)
-    into the spool, whole or not at all; the model that `record.best` names as well, without a
-    copy where the disk allows it."""
+    into the spool, whole or not at all; the model of `project` (None: the current folder) that
+    `record.best` names as well, without a copy where the disk allows it."""
     with files.atomic_folder(spool(home) / record.id) as folder:
         if record.best:
             (folder / "model").mkdir()
-            for source in (Path("models") / record.best.name).iterdir():
+            for source in ((project or Path()) / "models" / record.best.name).iterdir():
                 files.link_or_copy(source, folder / "model" / source.name)
         for source, target in attach.items():
             copy = folder / "files" / target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from octrobust.tracking.records import Candidate
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 NAME = "octrobust"
 ALIAS = "best"
-PLACE = "model"  # among a run's artifacts
 _ABOUT = (
     "Retinal OCT classifiers of octrobust, hardened; a version is one experiment's best defence. "
-    f"The alias {ALIAS} is at the one of highest worst-case robust accuracy among those measured "
-    "on the same data by the same battery within the same budget. Not for clinical use."
+    f"The alias {ALIAS} is at the one of highest robust accuracy on validation images among those "
+    "measured as the newest was: same data, same split, same attack and budget. Not for clinical "
+    "use."
 )
 
 
@@ -32,22 +32,22 @@ def register(client: MlflowClient, run: Run, model: Candidate, folder: Path, car
     _ensure(client)
     run_id = run.info.run_id
     versions = client.search_model_versions(f"name = '{NAME}'")
-    own = [one for one in versions if one.run_id == run_id]
-    if any(one.tags.get("octrobust.weights") == model.weights_sha256 for one in own):
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        _save(Path(temporary) / PLACE, folder, model)
-        client.log_artifacts(run_id, temporary)
-    tags = {
-        "octrobust.model": model.name,
-        "octrobust.weights": model.weights_sha256,
-        "octrobust.measured": model.measured,
-        "octrobust.robust_accuracy": f"{model.robust_accuracy:.6g}",
-    }
-    source = f"{run.info.artifact_uri}/{PLACE}"
-    made = client.create_model_version(NAME, source, run_id, tags=tags, description=card)
-    if _is_best(client, model):
-        client.set_registered_model_alias(NAME, ALIAS, made.version)
+    known = [(one.run_id, one.tags.get("octrobust.weights")) for one in versions]
+    if (run_id, model.weights_sha256) not in known:
+        place = f"model-{model.weights_sha256[:12]}"  # a run may have several, one after another
+        with tempfile.TemporaryDirectory() as temporary:
+            _save(Path(temporary) / place, folder, model)
+            client.log_artifacts(run_id, temporary)
+        tags = {
+            "octrobust.model": model.name,
+            "octrobust.weights": model.weights_sha256,
+            "octrobust.measured": model.measured,
+            "octrobust.robust_accuracy": f"{model.robust_accuracy:.6g}",
+        }
+        source = f"{run.info.artifact_uri}/{place}"
+        client.create_model_version(NAME, source, run_id, tags=tags, description=card)
+    # Also where the version was there: a killed process may have left it without the alias.
+    client.set_registered_model_alias(NAME, ALIAS, _best(client, model.measured))
 
 
 def _ensure(client: MlflowClient) -> None:
@@ -60,17 +60,15 @@ def _ensure(client: MlflowClient) -> None:
             raise
 
 
-def _is_best(client: MlflowClient, model: Candidate) -> bool:
-    """True where the holder of the alias was measured in another way, or is no better."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        holder: Any = client.get_model_version_by_alias(NAME, ALIAS)
-    except MlflowException:
-        return True
-    if holder.tags.get("octrobust.measured") != model.measured:
-        return True
-    return model.robust_accuracy >= float(holder.tags["octrobust.robust_accuracy"])
+def _best(client: MlflowClient, measured: str) -> str:
+    """The version of highest robust accuracy among those measured so; of equals the newest."""
+    alike = [
+        one
+        for one in client.search_model_versions(f"name = '{NAME}'")
+        if one.tags.get("octrobust.measured") == measured
+    ]
+    best = max(alike, key=lambda o: (float(o.tags["octrobust.robust_accuracy"]), int(o.version)))
+    return str(best.version)
 
 
 def _save(place: Path, folder: Path, model: Candidate) -> None:

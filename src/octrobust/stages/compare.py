@@ -1,0 +1,150 @@
+"""What is said of two models at once: tests, ratios, controls, and which defence is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from octrobust.attack.shards import AdversarialSet
+from octrobust.attack.suite import Pgd, Views
+from octrobust.config import Params, middle
+from octrobust.data.arrays import ImageSet
+from octrobust.evaluation.flags import Flag, constant_flag, control_flag
+from octrobust.evaluation.intervals import difference_interval, mcnemar, median_ratio
+from octrobust.evaluation.robustness import robust_within, smallest
+from octrobust.model.build import OCTClassifier
+from octrobust.model.predict import predict
+from octrobust.stages.attack import spread_rows
+from octrobust.stages.battery import read_records
+
+# (N,) bool by model and test set: where the model is right; a set's rows of the test split, (N,).
+Right = Mapping[str, Mapping[str, NDArray[np.bool_]]]
+Rows = Mapping[str, NDArray[np.int64]]
+
+
+def tests(right: Right, sets: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """McNemar's of every two models on each of `sets`; p_adjusted is Benjamini and Hochberg's,
+    over all of them."""
+    from scipy.stats import false_discovery_control
+
+    found = [
+        {"on": data, "first": first, "second": second}
+        | mcnemar(right[first][data], right[second][data])
+        for data in sets
+        for first, second in combinations(right, 2)
+    ]
+    adjusted = false_discovery_control([one["p"] for one in found])
+    for one, p in zip(found, adjusted.tolist(), strict=True):
+        yield {**one, "p_adjusted": p}
+
+
+def distortion_ratios(
+    params: Params, sets: Mapping[str, AdversarialSet], patients: Sequence[str]
+) -> dict[str, dict[str, float | int]]:
+    """The median L2 that EAD needs on each hardened model over what it needs on attack.target, on
+    the images where it succeeded on both; with intervals over patients."""
+    base = _successes(sets[params.attack.target])
+    ratios = {}
+    for name in params.hardened():
+        own = _successes(sets[name]) if name in sets else {}
+        both = sorted(own.keys() & base.keys())
+        if both:
+            ratios[name] = median_ratio(
+                np.array([own[row] for row in both]),
+                np.array([base[row] for row in both]),
+                [patients[row] for row in both],
+                params.evaluate.confidence_level,
+            )
+    return ratios
+
+
+def _successes(found: AdversarialSet) -> dict[int, float]:
+    """L2 by row of the split."""
+    rows, success, l2 = (found.records[name] for name in ("row", "success", "l2"))
+    return dict(zip(rows[success].tolist(), l2[success].tolist(), strict=True))
+
+
+def pgd_accuracies(
+    params: Params, network: OCTClassifier, images: ImageSet, budgets: Sequence[float]
+) -> list[float]:
+    """Accuracy under PGD made on the network, within each L2 budget: on so many images as the
+    battery takes, with its steps and restarts, in the first of its channels."""
+    battery = params.evaluate.battery
+    rows = spread_rows(images, battery.images_per_class)
+    device = next(network.parameters()).device
+    x = torch.from_numpy(images.views(rows)).to(device)
+    x = x if battery.channels[0] == "grey" else x.expand(-1, 3, -1, -1).contiguous()
+    targets = images.targets[rows]
+    y, views = torch.from_numpy(targets).to(device), Views(network)
+
+    def accuracy(budget: float) -> float:
+        attack = Pgd(views, "l2", budget, battery.steps, battery.restarts, battery.seed)
+        return float((predict(network, attack(x, y)) == targets).mean())
+
+    return [accuracy(budget) for budget in budgets]
+
+
+def flags(
+    params: Params,
+    right: Right,
+    rows: Rows,
+    predicted: Mapping[str, NDArray[np.int64]],
+    patients: Sequence[str],
+    batteries: Path,
+) -> Iterator[Flag]:
+    """Those that need more than one model's battery.
+
+    Args:
+        right, rows: of the test sets, the clean one and by the model each was made on.
+        predicted: (N,) classes given to the clean test images.
+        batteries: folder of the battery's records, MODEL.csv.
+    """
+    for name in params.hardened():
+        yield constant_flag(name, predicted[name])
+    target = params.attack.target
+    for control in params.controls()[:1]:
+        for name in params.hardened():
+            if name != control:
+                what = f"EAD made on {target} (static)"
+                own, other = right[name][target], right[control][target]
+                yield _against(params, name, what, own, other, patients, rows[target])
+        if control in params.evaluate.battery.models:
+            yield from _in_batteries(params, control, right, patients, batteries)
+
+
+def _in_batteries(
+    params: Params, control: str, right: Right, patients: Sequence[str], batteries: Path
+) -> Iterator[Flag]:
+    budget = middle(params.evaluate.battery.l2)
+    kept = {}
+    for name in params.evaluate.battery.models:
+        if name in params.hardened():
+            channels = params.evaluate.battery.channels[0]
+            rows, found = read_records(batteries / f"{name}.csv", channels)
+            clean = right[name]["clean"][rows]
+            kept[name] = robust_within(smallest(found, "l2", clean), budget)
+    for name, own in kept.items():
+        if name != control:
+            what = f"worst of the battery within L2 {budget:g} (adaptive)"
+            yield _against(params, name, what, own, kept[control], patients, rows)
+
+
+def _against(
+    params: Params,
+    name: str,
+    what: str,
+    own: NDArray[np.bool_],
+    other: NDArray[np.bool_],
+    patients: Sequence[str],
+    rows: NDArray[np.int64],
+) -> Flag:
+    clusters = [patients[int(row)] for row in rows]
+    level = params.evaluate.confidence_level
+    interval = difference_interval(own, other, clusters, level)
+    return control_flag(name, what, float(own.mean() - other.mean()), *interval)
