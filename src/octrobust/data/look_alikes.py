@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,8 +18,6 @@ ALIKE = 6
 def perceptual_hash(grey: Image.Image) -> str:
     """The pHash of an 8-bit grey image (low frequencies of its cosine transform against their
     median, as the library ImageHash has it): 64 bits as 16 hexadecimal digits."""
-    import imagehash
-
     return str(imagehash.phash(grey))
 
 
