@@ -178,7 +178,7 @@ def write_numbers(project: Path) -> None:
         write_json(metrics / "battery" / f"{name}.json", battery(name))
         lines = [
             {"channels": "grey", "distance": d, "budget": b, "robust_accuracy": 1 - b / 4}
-            for d in ("l2", "linf")
+            for d in ("l1", "l2", "linf", "elastic_net")
             for b in (0.0, 1.0, 2.0)
         ]
         write_csv(project / f"plots/robustness/{name}.csv", lines, tuple(lines[0]))

@@ -128,7 +128,7 @@ def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
         "corruptions": robustness.corruption_table(results),
         "realism": robustness.realism_table(results),
         "flags": robustness.flag_table(results, raised=True),
-        "clear": robustness.flag_table(results, raised=False),
+        "unraised": robustness.flag_table(results, raised=False),
         "attack": tables.attack_settings(results, params),
         "data": tables.data_table(results),
         **{name: one for name, one in optional.items() if one},

@@ -16,10 +16,10 @@ from octrobust import files
 from octrobust.tracking.address import readable, tracking_uri
 
 BUSY = "another process is logging"
-# Importing MLflow takes seconds, so only a stage that took longer pays for it, at most once a
-# minute. The summary always does. After a failure the wait is longer.
+# Importing MLflow takes seconds, so only a stage that took longer pays for it, at most once
+# in three minutes. The summary always does. After a failure the wait is longer.
 _SHORT_STAGE = 10.0
-_EVERY, _EVERY_AFTER_FAILURE = 60.0, 600.0
+_EVERY, _EVERY_AFTER_FAILURE = 180.0, 600.0
 _REMIND_AFTER = 24 * 3600.0
 # No tracker may hold up a stage for longer than this, whatever it hangs on.
 _LONGEST_FLUSH = 120.0
