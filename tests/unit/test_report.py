@@ -316,7 +316,7 @@ def test_figures_are_png_and_the_same_each_time(whole: tuple[Path, str]) -> None
     folder = whole[0] / "reports/figures"
     assert {path.name for path in folder.iterdir()} == {
         *("figure2.png", "figure3.png", "distortion.png", "confusion_matrices.png"),
-        *("training_curves.png", "matrix.png", "robustness.png"),
+        *("training_curves.png", "matrix.png", "robustness.png", "reliability.png"),
     }
     for path in folder.iterdir():
         with Image.open(path) as image:
