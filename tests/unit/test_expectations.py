@@ -145,7 +145,7 @@ def test_hash_in_two_splits_is_named(project: Project) -> None:
 def test_wrong_count_is_named(project: Project) -> None:
     project.write("validation", project.rows("validation")[1:])
     message = project.failed()
-    assert "1 of 46 expectations failed" in message
+    assert "1 of 48 expectations failed" in message
     assert "validation has 2 CNV images (found 1)" in message
 
 
