@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import machine, statistics
+from bench import machine, passes, statistics
 from bench.floor import METHOD
 from bench.implementations import OUR_ROWS, OURS, PROJECTION
 from bench.statistics import Document
@@ -234,7 +234,8 @@ def share(document: Document, run: dict[str, Any]) -> float:
 
 def _passes(document: Document) -> list[str]:
     (run,) = statistics.good(document)
-    times = {name: sorted(values) for name, values in run["milliseconds"].items()}
+    found = run["milliseconds"]
+    times = {name: sorted(found[name]) for name in passes.BUILDERS if name in found}
     first = median(next(iter(times.values())))
     rows = [
         (
