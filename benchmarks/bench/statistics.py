@@ -80,13 +80,18 @@ def quickest(document: Document, candidates: list[str]) -> str | None:
     return min(ran, key=lambda name: seconds(of(document, name)), default=None)
 
 
-def curve(document: Document, name: str) -> list[tuple[float, float]]:
-    """(seconds, smallest median elastic-net distance so far), by time; budgets of a `quality`
-    record. The median is over all images attacked, infinite where half of them failed."""
+def _by_budget(document: Document, name: str) -> list[list[Run]]:
+    """Its runs at each number of iterations, the smallest first."""
     budgets: dict[int, list[Run]] = {}
     for run in of(document, name):
         budgets.setdefault(run["max_iter"], []).append(run)
-    points = sorted((seconds(runs), median_of_all(runs)) for runs in budgets.values())
+    return [budgets[budget] for budget in sorted(budgets)]
+
+
+def curve(document: Document, name: str) -> list[tuple[float, float]]:
+    """(seconds, smallest median elastic-net distance so far), by time; budgets of a `quality`
+    record. The median is over all images attacked, infinite where half of them failed."""
+    points = sorted((seconds(runs), median_of_all(runs)) for runs in _by_budget(document, name))
     best, envelope = math.inf, []
     for when, value in points:
         best = min(best, value)
@@ -97,12 +102,9 @@ def curve(document: Document, name: str) -> list[tuple[float, float]]:
 def time_to(document: Document, name: str, target: float, least: float) -> float | None:
     """Seconds of the quickest budget at which as many succeed as `least` (a share) and the median
     is no larger; nothing is interpolated."""
-    budgets: dict[int, list[Run]] = {}
-    for run in of(document, name):
-        budgets.setdefault(run["max_iter"], []).append(run)
     there = (
         seconds(runs)
-        for runs in budgets.values()
+        for runs in _by_budget(document, name)
         if success(runs) >= least and median_of_all(runs) <= target
     )
     return min(there, default=None)
@@ -126,9 +128,7 @@ def race(document: Document, ours: Sequence[str]) -> Race | None:
     if best is None:
         return None
     peer, target = best
-    runs = of(document, peer)
-    last = max(run["max_iter"] for run in runs)
-    least = success([run for run in runs if run["max_iter"] == last])
+    least = success(_by_budget(document, peer)[-1])
     when = {name: time_to(document, name, target, least) for name in (peer, *ours)}
     return Race(peer, target, when.pop(peer), {k: v for k, v in when.items() if k in ran})
 

@@ -88,15 +88,18 @@ def model_folder(home: Path, record: Record) -> Path:
 
 
 def write(
-    home: Path, record: Record, attach: Mapping[Path, Path], project: Path | None = None
+    home: Path,
+    record: Record,
+    attach: Mapping[Path, Path],
+    project: Path = Path(),
 ) -> None:
     """Put `record` and copies of the files or folders in `attach` (source: relative target)
-    into the spool, whole or not at all; the model of `project` (None: the current folder) that
-    `record.best` names as well, without a copy where the disk allows it."""
+    into the spool, whole or not at all; the model of `project` that `record.best` names as well,
+    without a copy where the disk allows it."""
     with files.atomic_folder(spool(home) / record.id) as folder:
         if record.best:
             (folder / "model").mkdir()
-            for source in ((project or Path()) / "models" / record.best.name).iterdir():
+            for source in (project / "models" / record.best.name).iterdir():
                 files.link_or_copy(source, folder / "model" / source.name)
         for source, target in attach.items():
             copy = folder / "files" / target
