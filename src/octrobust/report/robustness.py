@@ -5,7 +5,7 @@ from __future__ import annotations
 from octrobust.config import Params
 from octrobust.report.results import CLEAN, Numbers, Results, best_defence, main_budget
 from octrobust.report.tables import Table
-from octrobust.report.wording import NBSP, NONE, number, percent
+from octrobust.report.wording import NBSP, NONE, interval, number, percent
 
 
 def worst_table(results: Results, params: Params) -> Table:
@@ -39,9 +39,7 @@ def _of_patients(numbers: Numbers) -> str:
 
 
 def _left(score: Numbers) -> str:
-    low, high = 100 * score["low"], 100 * score["high"]
-    interval = f"({low:.0f} to {high:.0f})".replace(" ", NBSP)
-    return f"{percent(score['accuracy'], 0)} {interval}"
+    return f"{percent(score['accuracy'], 0)} {interval(score['low'], score['high'], 0)}"
 
 
 def matrix_table(results: Results) -> Table:
@@ -60,9 +58,8 @@ def matrix_table(results: Results) -> Table:
 
 
 def _of_images(score: Numbers) -> str:
-    low, high = 100 * score["accuracy_low"], 100 * score["accuracy_high"]
-    interval = f"({low:.0f} to {high:.0f}; {score['n']})".replace(" ", NBSP)
-    return f"{percent(score['accuracy'], 0)} {interval}"
+    ends, more = (score["accuracy_low"], score["accuracy_high"]), f"; {score['n']}"
+    return f"{percent(score['accuracy'], 0)} {interval(*ends, 0, more)}"
 
 
 def tests_table(results: Results) -> Table:
@@ -95,8 +92,8 @@ def ratio_table(results: Results, params: Params) -> Table:
         one = results.evaluation["distortion_ratios"].get(name)
         ratio, images = NONE, NONE
         if one:
-            interval = f"({number(one['low'])} to {number(one['high'])})".replace(" ", NBSP)
-            ratio, images = f"{number(one['ratio'])} x {interval}", str(one["images"])
+            ends = f"({number(one['low'])} to {number(one['high'])})".replace(" ", NBSP)
+            ratio, images = f"{number(one['ratio'])} x {ends}", str(one["images"])
         title = f"{name} (chosen as the best)" if name == best else name
         rows.append((title, ratio, images, percent(validated[name], 0)))
     return Table(

@@ -9,7 +9,7 @@ from octrobust.attack import speed
 from octrobust.config import PAPERS, SPLITS, Params, Shortcuts
 from octrobust.report import paper
 from octrobust.report.results import CLEAN, Numbers, Results, main_budget, main_channels
-from octrobust.report.wording import NBSP, NONE, duration, number, percent
+from octrobust.report.wording import NONE, duration, interval, number, percent
 
 BUDGET = "unbounded: EAD looks for the smallest change"
 
@@ -37,9 +37,7 @@ class Tile:
 
 def with_interval(score: Numbers) -> str:
     """97.0 % (91.5 to 99.0)."""
-    low, high = 100 * score["accuracy_low"], 100 * score["accuracy_high"]
-    interval = f"({low:.1f} to {high:.1f})".replace(" ", NBSP)
-    return f"{percent(score['accuracy'])} {interval}"
+    return f"{percent(score['accuracy'])} {interval(score['accuracy_low'], score['accuracy_high'])}"
 
 
 def _here(results: Results) -> str:

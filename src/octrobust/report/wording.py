@@ -10,6 +10,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}{NBSP}%"
 
 
+def interval(low: float, high: float, digits: int = 1, more: str = "") -> str:
+    """Fractions as (91.5 to 99.0), in percent and unbroken."""
+    return f"({100 * low:.{digits}f} to {100 * high:.{digits}f}{more})".replace(" ", NBSP)
+
+
 def duration(seconds: float) -> str:
     """Wall-clock time as the paper prints it, 72 min 45 s; tenths below ten seconds."""
     if seconds < 9.95:

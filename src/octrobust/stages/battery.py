@@ -32,7 +32,7 @@ from octrobust.model.device import select_device
 from octrobust.model.predict import float32, logits, predict
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.attack import build_attack, spread_rows
-from octrobust.stages.common import array_files, scratch_for
+from octrobust.stages.common import array_files, as_tensors, scratch_for
 
 ROOMS = (".", "attack", "data", "evaluation", "model", "stages")
 COLUMNS = (*JUDGED, *distances.NAMES)
@@ -65,13 +65,11 @@ def battery(
     )
     device = select_device(params.compute)
     network = load_model(model, device)
-    y = torch.from_numpy(images.targets[rows]).to(device)
     found: dict[str, dict[str, Found]] = {}
     parts: dict[str, Any] = {}
     flags: list[Flag] = []
     for channels in settings.channels:
-        x = torch.from_numpy(images.views(rows)).to(device)
-        x = x if channels == "grey" else x.expand(-1, 3, -1, -1).contiguous()
+        x, y = as_tensors(images, rows, channels, device)
         plan = _plan(params, network)
         right = predict(network, x) == images.targets[rows]
         clean = _Clean(x, y, torch.from_numpy(right).to(device))

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from torch import Tensor
 
 import octrobust
 from octrobust import files
 from octrobust.config import Params
-from octrobust.data.arrays import open_split
+from octrobust.data.arrays import ImageSet, open_split
 
 _held: list[FileLock] = []  # until the process ends
 
@@ -51,3 +53,13 @@ def validation_batches(
     """The clean validation images in order, in batches of compute.predict_batch_size."""
     images = open_split(arrays, "validation", params.data.image_size)
     return partial(images.batches, params.compute.predict_batch_size)
+
+
+def as_tensors(
+    images: ImageSet, rows: NDArray[np.int64], channels: str, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Evaluation views (n, 1 or 3, S, S) float32 in [0, 1] and classes (n,) int64 of `rows`;
+    channels: grey or rgb."""
+    x = torch.from_numpy(images.views(rows)).to(device)
+    x = x if channels == "grey" else x.expand(-1, 3, -1, -1).contiguous()
+    return x, torch.from_numpy(images.targets[rows]).to(device)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from octrobust.attack.shards import AdversarialSet
@@ -22,6 +21,7 @@ from octrobust.model.build import OCTClassifier
 from octrobust.model.predict import predict
 from octrobust.stages.attack import spread_rows
 from octrobust.stages.battery import read_records
+from octrobust.stages.common import as_tensors
 
 # (N,) bool by model and test set: where the model is right; a set's rows of the test split, (N,).
 Right = Mapping[str, Mapping[str, NDArray[np.bool_]]]
@@ -78,10 +78,8 @@ def pgd_accuracies(
     battery = params.evaluate.battery
     rows = spread_rows(images, battery.images_per_class)
     device = next(network.parameters()).device
-    x = torch.from_numpy(images.views(rows)).to(device)
-    x = x if battery.channels[0] == "grey" else x.expand(-1, 3, -1, -1).contiguous()
-    targets = images.targets[rows]
-    y, views = torch.from_numpy(targets).to(device), Views(network)
+    x, y = as_tensors(images, rows, battery.channels[0], device)
+    targets, views = images.targets[rows], Views(network)
 
     def accuracy(budget: float) -> float:
         attack = Pgd(views, "l2", budget, battery.steps, battery.restarts, battery.seed)

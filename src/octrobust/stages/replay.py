@@ -25,6 +25,7 @@ from octrobust.model.build import OCTClassifier, build
 from octrobust.model.device import select_device
 from octrobust.model.predict import predict
 from octrobust.stages.attack import spread_rows
+from octrobust.stages.common import as_tensors
 from octrobust.training.datasets import Augmented, BalancedBatches, GreyPixels, Source, StoredFloats
 
 CHANNELS = 3  # they knew no grey
@@ -58,7 +59,7 @@ def replay(params: Params, name: str, arrays: Path, metrics: Path) -> None:
     fresh = run.train(originals[:1], settings.epochs_before_attack, "before the attack")
     share = splits["validation"]
     count = max(round(len(share) * settings.share_of_validation / 2), 1)
-    some = _images(share, spread_rows(share, count), device)
+    some = as_tensors(share, spread_rows(share, count), "rgb", device)
     attacked = run.attack(splits["train"], settings.train_images_per_class)
     found: dict[str, Any] = {
         "fresh_train_accuracy": fresh,
@@ -71,7 +72,7 @@ def replay(params: Params, name: str, arrays: Path, metrics: Path) -> None:
         ),
         "hardened_clean_accuracy": run.clean(splits["test"]),
     }
-    test = _images(splits["test"], np.arange(len(splits["test"])), device)
+    test = as_tensors(splits["test"], np.arange(len(splits["test"])), "rgb", device)
     found |= {
         "hardened_fixed": run.measure(test, stepping=False, label="hardened, fixed"),
         "hardened_stepping": run.measure(test, stepping=True, label="hardened, stepping"),
@@ -80,11 +81,6 @@ def replay(params: Params, name: str, arrays: Path, metrics: Path) -> None:
         "test_images": len(test[1]),
     }
     write_json(metrics, found)
-
-
-def _images(images: ImageSet, rows: NDArray[np.int64], device: torch.device) -> Images:
-    x, y = torch.from_numpy(images.views(rows)), torch.from_numpy(images.targets[rows])
-    return x.expand(-1, CHANNELS, -1, -1).to(device), y.to(device)
 
 
 class _Notebook:
@@ -145,7 +141,7 @@ class _Notebook:
     def attack(self, images: ImageSet, per_class: int | None) -> Source:
         """The attacked form of training images, to harden with."""
         self.model.eval()
-        x, y = _images(images, spread_rows(images, per_class), self.device)
+        x, y = as_tensors(images, spread_rows(images, per_class), "rgb", self.device)
         parts = zip(torch.split(x, self.batch), torch.split(y, self.batch), strict=True)
         found = torch.cat(
             [
