@@ -28,10 +28,13 @@ Method: each convolution of the network, at its real shape for this batch and si
 alone: forward, and the gradient of its input (`aten.convolution_backward`, output mask input
 only); best of {best_of}. Their FLOPs over their summed times is the sustained rate. FLOPs of one
 image's forward and input gradient: torch's `FlopCounterMode` on the whole network with frozen
-parameters. Floor of one iteration of one image = FLOPs / rate. Measured: seconds of the whole
-attack over (images x gradient passes), so that verdicts, screens, updates and set-up all count
-as overhead. A share above 100 % means that the search computes less than the network as trained
-(merged or folded layers), or convolves at a better shape."""
+parameters. Floor of one iteration of one image = FLOPs / rate. *Whole attack*: its seconds over
+(images x gradient passes), so that verdicts, screens, updates and set-up all count as overhead.
+*Search loop*: without the seconds that the original network takes, in float32, to judge clean
+images and successes; the convolutions of its screens (forwards of the search's own view, counted
+by image, padding left out) count as arithmetic, at the rate of a forward. A share above 100 %
+means that the search computes less than the network as trained (merged or folded layers), or
+convolves at a better shape."""
 
 
 @dataclass(frozen=True)

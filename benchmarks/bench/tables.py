@@ -209,14 +209,21 @@ def _floor(document: Document) -> list[str]:
         rates.append([name, *map(number, times), number(1e3 * floor_seconds(document, name))])
     for run in statistics.good(document):
         time = number(1e3 * run["seconds_an_iteration"])
-        measured.append([run["name"], run["precision"], time, f"{share(document, run):.0%}"])
+        loop = f"{loop_share(document, run):.0%}" if "verdict_seconds" in run else "–"
+        measured.append([run["name"], run["precision"], time, f"{share(document, run):.0%}", loop])
     head = ["convolutions in", "forward, ms an image", "input gradient, ms an image"]
     return [
         METHOD.format(best_of=document["best_of"]),
         f"Forward and input gradient of one image: {number(found['gflop'], 4)} GFLOP, "
         f"{found['convolutions']} convolutions.",
         table([*head, "GFLOP/s sustained", "floor of an iteration, ms an image"], rates),
-        table(["attack", "floor of", "ms an iteration and image", "share of the floor"], measured),
+        table(
+            [
+                *("attack", "floor of", "ms an iteration and image"),
+                *("share of the floor, whole attack", "search loop"),
+            ],
+            measured,
+        ),
         *_errors(document),
     ]
 
@@ -230,6 +237,14 @@ def floor_seconds(document: Document, precision: str) -> float:
 def share(document: Document, run: dict[str, Any]) -> float:
     """How much of its time the convolutions alone would need."""
     return floor_seconds(document, run["precision"]) / float(run["seconds_an_iteration"])
+
+
+def loop_share(document: Document, run: dict[str, Any]) -> float:
+    """The same of the search loop: verdicts left out, the arithmetic of screens counted."""
+    images, rate = document["setting"]["images"], document["floor"]["rates"][run["precision"]]
+    arithmetic = run["gradients"] * floor_seconds(document, run["precision"])
+    arithmetic += run["screens"] * rate["forward_ms"] / 1e3
+    return float(images * arithmetic / (run["seconds"] - run["verdict_seconds"]))
 
 
 def _passes(document: Document) -> list[str]:

@@ -97,8 +97,17 @@ def test_memory_that_grows_is_not_flat() -> None:
     assert reached == "**no**"
 
 
-def test_bf16_that_no_processor_here_has_is_not_reached() -> None:
-    ours = run("octrobust, fp32", 1.0, [0.1], precision="fp32", seconds_an_iteration=0.1)
-    floor = {"gflop": 6.0, "rates": {"fp32": {"gflops": 100.0}}}
-    found = verdicts("floor", [ours | {"library": "octrobust"}], floor=floor)
-    assert [reached for _, reached in found.values()] == ["yes", "**no**"]
+def test_the_floor_counts_screens_as_arithmetic_and_leaves_verdicts_out() -> None:
+    ours = run(
+        *("octrobust, fp32", 8.0, [0.1]),
+        precision="fp32",
+        seconds_an_iteration=0.1,
+        verdict_seconds=3.0,
+        gradients=30.0,
+        screens=10.0,
+    )
+    floor = {"gflop": 6.0, "rates": {"fp32": {"gflops": 100.0, "forward_ms": 20.0}}}
+    found = verdicts("floor", [ours | {"library": "octrobust"}], floor=floor, setting={"images": 1})
+    # 1 image x (30 x 60 ms + 10 x 20 ms) of 8 - 3 s; and no bf16 here.
+    assert next(iter(found.values())) == ("40%; with set-up and fp32 verdicts 60%", "**no**")
+    assert [reached for _, reached in found.values()] == ["**no**", "**no**"]

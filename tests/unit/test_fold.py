@@ -66,6 +66,15 @@ def test_bfloat16_gradient_points_the_same_way() -> None:
     assert torch.cosine_similarity(found.flatten(1), gradient.flatten(1)).min() > 0.5
 
 
+def test_bfloat16_relus_close_where_their_output_is_not_positive() -> None:
+    shape = (2, 8, 5, 5)
+    out = torch.randn(shape, generator=torch.Generator().manual_seed(1)).relu().bfloat16()
+    out.view(-1)[:3] = torch.tensor([-0.0, 1e-38, 3e38])
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(2)).bfloat16()
+    expected = torch.where(out > 0, grad, torch.zeros(()).bfloat16())
+    assert torch.equal(fold._mask(grad, out), expected)
+
+
 def test_the_plain_network_folds_too_and_others_do_not() -> None:
     plain = inception_resnet_v1()(classify=True, num_classes=5).eval()
     x = images(2, 3)
@@ -99,7 +108,7 @@ def test_without_onednn_the_plain_operations_give_the_same(
     slope = torch.tensor([[1.0, -1.0]]).expand(2, 2)
     expected, tape = folded.logits_and_tape(x)
     gradient = folded.input_gradient(slope, tape)
-    monkeypatch.setattr(fold, "_has_one_pass", lambda dtype: False)
+    monkeypatch.setattr(fold, "_has_one_pass", lambda device, dtype: False)
     outputs, tape = folded.logits_and_tape(x)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-4)
     found = folded.input_gradient(slope, tape)

@@ -48,8 +48,10 @@ def _expected_structure() -> list[tuple[str, type]]:
 
 
 @functools.cache
-def _has_one_pass(dtype: torch.dtype) -> bool:
+def _has_one_pass(device: str, dtype: torch.dtype) -> bool:
     """Whether torch was built with oneDNN's fused convolutions, and they take this type here."""
+    if device != "cpu":
+        return False
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):  # type: ignore[no-untyped-call]
         return False
     if not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
@@ -125,9 +127,10 @@ class _Convolution:
         self.weight = weight.to(dtype).contiguous(memory_format=_LAST)
         self.bias = bias.to(dtype)
         self.stride, self.padding, self.relu = stride, padding, relu
+        self._turned: Tensor | None = None  # the weight of the way back, once it was needed
 
     def apply(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if x.device.type == "cpu" and _has_one_pass(x.dtype):
+        if _has_one_pass(x.device.type, x.dtype):
             return self._one_pass(x, residual)
         out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
         if residual is not None:
@@ -167,6 +170,19 @@ class _Convolution:
         result: Tensor = back[0]
         return result
 
+    def add_to_input(self, grad: Tensor, total: Tensor) -> Tensor:
+        """`total`, the gradient at the input from elsewhere, and in place this convolution's, a
+        1 x 1 one of stride 1, from the gradient before bias and relu."""
+        if not _has_one_pass(grad.device.type, grad.dtype):
+            return total.add_(self.to_input(grad, total.shape))
+        if self._turned is None:
+            self._turned = self.weight.transpose(0, 1).contiguous(memory_format=_LAST)
+        shape = (self.padding, self.stride, (1, 1), 1)
+        add: tuple[Any, ...] = ("add", 1.0, None, [], None)
+        fused = torch.ops.mkldnn._convolution_pointwise_
+        fused.binary(total, grad, self._turned, None, *shape, *add)
+        return total
+
     def forward(self, x: Tensor, tape: Tape | None) -> Tensor:
         out = self.apply(x)
         if tape is not None:
@@ -179,7 +195,12 @@ class _Convolution:
 
 
 def _mask(grad: Tensor, out: Tensor) -> Tensor:
-    """The way back through the relu that made `out`, in place."""
+    """The way back through the relu that made `out`, in place; `out` is spent."""
+    if grad.dtype == torch.bfloat16 and grad.device.type == "cpu":
+        # torch's own widens bfloat16 to float32. As integers, what is not above 0 (-0 included)
+        # becomes 0 and the rest 1, and the gradient's bits times that are exact.
+        grad.view(torch.int16).mul_(out.view(torch.int16).clamp_(0, 1))
+        return grad
     masked: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=grad)
     return masked
 
@@ -216,7 +237,7 @@ class _Branches:
     def forward(self, x: Tensor, tape: Tape | None) -> list[Tensor]:
         heads = self.head.apply(x)
         if tape is not None:
-            tape.append((x.shape, heads))
+            tape.append(heads)
         parts = list(torch.split(heads, self.widths, 1))
         for number, tail in enumerate(self.tails):
             if tail:
@@ -225,15 +246,15 @@ class _Branches:
                 parts[number] = layer.forward(parts[number], tape)
         return parts
 
-    def backward(self, grads: Sequence[Tensor], tape: Tape) -> Tensor:
+    def backward(self, grads: Sequence[Tensor], total: Tensor, tape: Tape) -> Tensor:
+        """`total`, the gradient at the input from elsewhere, and in place that of the branches."""
         parts = list(grads)
         for number, tail in reversed(list(enumerate(self.tails))):
             if tail:
                 parts[number] = parts[number].contiguous(memory_format=_LAST)
             for layer in reversed(tail):
                 parts[number] = layer.backward(parts[number], tape)
-        shape, heads = tape.pop()
-        return self.head.to_input(_mask(torch.cat(parts, 1), heads), shape)
+        return self.head.add_to_input(_mask(torch.cat(parts, 1), tape.pop()), total)
 
 
 class _Residual:
@@ -262,7 +283,7 @@ class _Residual:
             grad = _mask(grad, out)
         shape = torch.Size((len(out), sum(widths), *out.shape[2:]))
         parts = torch.split(self.up.to_input(grad, shape), widths, 1)
-        return self.branches.backward(parts, tape).add_(grad)
+        return self.branches.backward(parts, grad, tape)
 
 
 class _Reduction:
@@ -286,7 +307,7 @@ class _Reduction:
     def backward(self, grad: Tensor, tape: Tape) -> Tensor:
         parts = [part.contiguous(memory_format=_LAST) for part in torch.split(grad, tape.pop(), 1)]
         total = self.pool.backward(parts.pop(), tape)
-        total += self.branches.backward(parts[len(self.direct) :], tape)
+        total = self.branches.backward(parts[len(self.direct) :], total, tape)
         for layer, part in reversed(list(zip(self.direct, parts, strict=False))):
             total += layer.backward(part, tape)
         return total
