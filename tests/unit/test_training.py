@@ -17,7 +17,7 @@ from octrobust.config import Augmentation, Fit, Inner, Model
 from octrobust.errors import UserError
 from octrobust.model.build import OCTClassifier, build
 from octrobust.training import fit as fit_module
-from octrobust.training.adversarial import Online, Trades, attacked
+from octrobust.training.adversarial import Online, Trades
 from octrobust.training.datasets import (
     Augmented,
     BalancedBatches,
@@ -213,6 +213,27 @@ INNER = Inner(
 )
 
 
+def challenged(model: nn.Module, x: Tensor, y: Tensor, budget: float, steps: int) -> Tensor:
+    """Images at their worst by L2, as validation sees them."""
+    inner = INNER.model_copy(update={"validation_budget": budget, "validation_steps": steps})
+    return Online(inner, "fp32").challenge(model, x, y)
+
+
+def test_the_attack_in_training_climbs_the_networks_own_margin() -> None:
+    """On Inception-ResNet, where it asks a folded copy, beside autograd on the network itself."""
+    model, (x, y) = network("repeat_3").train(), map(torch.from_numpy, blobs(4, 80, seed=3))
+    found = challenged(model, x, y, 0.5, 1)
+    assert model.training
+    assert not model.network.repeat_1.training  # frozen: stays in eval mode
+    at = x.clone().requires_grad_(True)
+    logits = model.eval()(at)
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    (gradient,) = torch.autograd.grad((logits.sum(1) - 2 * own).sum(), at)
+    change, slope = (found - x).flatten(1), gradient.flatten(1)
+    inside = ((found > 0) & (found < 1)).flatten(1)  # elsewhere the box bends the step
+    assert torch.cosine_similarity(change * inside, slope * inside).min() > 0.98
+
+
 @pytest.mark.parametrize("kind", [Online, Trades])
 def test_training_on_fresh_adversarials_makes_a_network_harder_to_turn(
     kind: type[Online], small_network: tuple[nn.Module, Tensor, Tensor]
@@ -235,7 +256,7 @@ def test_training_on_fresh_adversarials_makes_a_network_harder_to_turn(
             optimizer.step()
             assert model.training
         model.eval()
-        worst = attacked(model, held_out, held_out, labels, 1.4, "L2", 10)
+        worst = challenged(model, held_out, labels, 1.4, 10)
         with torch.no_grad():
             return int((model(worst).argmax(1) == labels).sum())
 
@@ -253,7 +274,7 @@ def test_the_attack_in_training_leaves_no_gradient_behind(
 ) -> None:
     model, x, y = small_network
     model = copy.deepcopy(model).train()
-    worst = attacked(model, x, x, y, 0.5, "L2", 2)
+    worst = challenged(model, x, y, 0.5, 2)
     assert all(p.grad is None for p in model.parameters())
     assert model.training
     assert not worst.requires_grad

@@ -11,8 +11,6 @@ can be switched). `projection` is another way to the same minimum.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,7 +25,7 @@ from octrobust.attack.search import Progress, Search
 from octrobust.attack.search_model import margin
 from octrobust.attack.shortcuts import linear_const, settled
 from octrobust.attack.speed import Shortcuts, Speed, Spent
-from octrobust.model.predict import float32, logits
+from octrobust.model.predict import evaluating, float32, logits
 
 DECISION_RULES = ("EN", "L1", "L2")
 # c never grows beyond this (the original's 1e10).
@@ -332,18 +330,6 @@ def shrink(z: Tensor, x: Tensor, beta: float) -> Tensor:
     moved = z - x
     nearer = z - beta * moved.sign()
     return torch.where(moved.abs() > beta, nearer.clamp(0.0, 1.0), x)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; every part's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _check_images(x: Tensor, y: Tensor) -> None:

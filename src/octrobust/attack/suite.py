@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from octrobust.attack import distances
-from octrobust.attack.elastic_net import ElasticNet, evaluating
+from octrobust.attack.elastic_net import ElasticNet
 from octrobust.attack.pgd import ascend, project, random_start
 from octrobust.attack.search_model import SearchModel, margin
 from octrobust.attack.speed import Speed, Spent
 from octrobust.config import middle
 from octrobust.data.jpeg import through_jpeg
-from octrobust.model.predict import float32, logits
+from octrobust.model.predict import evaluating, float32, logits
 
 Kind = Literal["white-box", "score", "label", "noise"]
 # Images (N, C, H, W) float32 in [0, 1] and true classes (N,) int64 to candidates (N, C, H, W).

@@ -54,6 +54,18 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
             setattr(part, name, old)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; every part's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def logits(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Outputs (N, K) of x (N, C, H, W), on x's device, in batches of one size."""
     return torch.cat([model(part)[:real] for part, real in chunks(x)])

@@ -76,7 +76,7 @@ def harden(
         validation_batches(arrays, params),
         settings,
         checkpoint=scratch / "checkpoint.pt",
-        objective=objective(own),
+        objective=objective(own, settings.precision),
         patience=own.patience,
         workers=params.compute.workers,
         label=out.name,
@@ -96,11 +96,12 @@ def harden(
     return scratch
 
 
-def objective(variant: Defence) -> Objective:
-    """What the fit loop minimises."""
+def objective(variant: Defence, precision: str) -> Objective:
+    """What the fit loop minimises, in this precision where it attacks."""
     if variant.inner is None:
         return Clean()
-    return Trades(variant.inner) if variant.method == "trades" else Online(variant.inner)
+    kind = Trades if variant.method == "trades" else Online
+    return kind(variant.inner, precision)
 
 
 def _originals(images: ImageSet, channels: int) -> Source:

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from octrobust.attack.pgd import ascend, random_start
-from octrobust.attack.search_model import margin
+from octrobust.attack.search_model import SearchModel
+from octrobust.attack.speed import Speed, Spent
 from octrobust.config import Inner
+from octrobust.model.predict import evaluating
 from octrobust.training.objectives import Clean
 
 # Steps are so long that they would cross the ball's radius one and a half times.
@@ -21,10 +23,14 @@ class Online:
     They are made against the model as it stands, in eval mode. The budget grows from nothing over
     the first `ramp` of training: a network that has learnt nothing yet learns nothing from images
     changed at will.
+
+    Args:
+        inner: the attack of every step.
+        precision: of that attack: auto, fp32 or bf16.
     """
 
-    def __init__(self, inner: Inner) -> None:
-        self.inner = inner
+    def __init__(self, inner: Inner, precision: str = "auto") -> None:
+        self.inner, self.precision = inner, precision
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:
         budget = self.budget(done)
@@ -36,7 +42,7 @@ class Online:
     def challenge(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
         """By PGD from the image itself, with `validation_budget` and `validation_steps`."""
         inner = self.inner
-        return attacked(model, x, x, y, inner.validation_budget, inner.norm, inner.validation_steps)
+        return self._attacked(model, x, x, y, inner.validation_budget, inner.validation_steps)
 
     def budget(self, done: float) -> float:
         """That of this moment of training."""
@@ -44,7 +50,30 @@ class Online:
 
     def _worst(self, model: nn.Module, x: Tensor, y: Tensor, budget: float, steps: int) -> Tensor:
         start = random_start(x, budget, self.inner.norm, None)
-        return attacked(model, x, start, y, budget, self.inner.norm, steps)
+        return self._attacked(model, x, start, y, budget, steps)
+
+    def _attacked(
+        self, model: nn.Module, x: Tensor, start: Tensor, y: Tensor, budget: float, steps: int
+    ) -> Tensor:
+        """PGD's last iterate on the model as it stands, on a faster copy where there is one."""
+        view = SearchModel(
+            model,
+            x.shape[1],
+            x.device,
+            targeted=False,
+            speed=Speed(precision=self.precision),
+            spent=Spent(),
+        )
+        with evaluating(model):
+            return ascend(
+                lambda at: view.margin_and_gradient(at, y),
+                x,
+                start,
+                budget,
+                norm=self.inner.norm,
+                steps=steps,
+                step_size=_STRIDE * budget / steps,
+            )
 
 
 class Trades(Online):
@@ -68,26 +97,3 @@ class Trades(Online):
             reduction="batchmean",
         )
         return cross_entropy(clean, y) + (self.inner.weight or 0.0) * apart, adversarial
-
-
-def attacked(
-    model: nn.Module, x: Tensor, start: Tensor, y: Tensor, budget: float, norm: str, steps: int
-) -> Tensor:
-    """PGD's last iterate on a model as it stands, in eval mode meanwhile; its parameters get no
-    gradient. Shapes as in `octrobust.attack.pgd.ascend`."""
-
-    def ask(at: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            at = at.detach().requires_grad_(True)
-            margins = margin(model(at).float(), y, False)
-            (gradient,) = torch.autograd.grad(margins.sum(), at)
-        return margins.detach(), gradient.float()
-
-    training = model.training
-    model.eval()
-    try:
-        return ascend(
-            ask, x, start, budget, norm=norm, steps=steps, step_size=_STRIDE * budget / steps
-        )
-    finally:
-        model.train(training)
