@@ -100,10 +100,14 @@ class FoldedInceptionResnet:
         grad = grad.contiguous(memory_format=_LAST)
         for layer in reversed(self.body):
             grad = layer.backward(grad, tape)
-        return self.first.backward(grad.float(), tape).contiguous()
+        shape, out = tape.pop()
+        return self.first.to_input(_mask(grad, out).float(), shape).contiguous()
 
     def _forward(self, x: Tensor, tape: Tape | None) -> tuple[Tensor, Tape]:
-        x = self.first.forward(x.contiguous(memory_format=_LAST), tape).to(self.dtype)
+        shape = x.shape
+        x = self.first.apply(x.contiguous(memory_format=_LAST)).to(self.dtype)
+        if tape is not None:
+            tape.append((shape, x))
         for layer in self.body:
             x = layer.forward(x, tape)
         if tape is not None:
