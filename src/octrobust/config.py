@@ -186,6 +186,7 @@ class Defence(Section):
     epochs: Positive | None
     learning_rate: PositiveFloat | None
     patience: Positive | None
+    average: Annotated[float, Field(gt=0, lt=1)] | None
     inner: Inner | None
 
     @model_validator(mode="after")

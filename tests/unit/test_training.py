@@ -26,7 +26,7 @@ from octrobust.training.datasets import (
     StoredFloats,
     _crop,
 )
-from octrobust.training.fit import ROBUST, fit
+from octrobust.training.fit import ROBUST, FitResult, fit
 from octrobust.training.objectives import Clean
 from tests.conftest import blobs
 
@@ -86,11 +86,16 @@ def test_frozen_tensors_and_buffers_are_bit_identical_after_training(
     assert not torch.equal(before[key], after[key])
 
 
+@pytest.mark.parametrize("average", [None, 0.6])
 def test_a_killed_fit_goes_on_and_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    average: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def run(model: OCTClassifier, name: str) -> FitResult:
+        path = tmp_path / name
+        return fit(model, training_set(), validation, FIT, checkpoint=path, average=average)
+
     whole = network()
-    expected = fit(whole, training_set(), validation, FIT, checkpoint=tmp_path / "whole.pt")
+    expected = run(whole, "whole.pt")
 
     calls = 0
     save = fit_module.save_checkpoint
@@ -104,15 +109,27 @@ def test_a_killed_fit_goes_on_and_ends_the_same(
 
     monkeypatch.setattr(fit_module, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), training_set(), validation, FIT, checkpoint=tmp_path / "cut.pt")
+        run(network(), "cut.pt")
     monkeypatch.setattr(fit_module, "save_checkpoint", save)
     resumed = network()
     torch.manual_seed(12345)  # another process: another state of torch's generator
-    result = fit(resumed, training_set(), validation, FIT, checkpoint=tmp_path / "cut.pt")
+    result = run(resumed, "cut.pt")
     assert result.history == expected.history
     assert result.best_epoch == expected.best_epoch
     for key, value in state(whole).items():
         assert torch.equal(value, state(resumed)[key]), key
+
+
+def test_what_is_kept_is_the_average(tmp_path: Path) -> None:
+    def kept(average: float | None) -> torch.Tensor:
+        model, settings = network("repeat_3"), FIT.model_copy(update={"epochs": 1})
+        path = tmp_path / f"{average}.pt"
+        fit(model, training_set(), validation, settings, checkpoint=path, average=average)
+        return model.network.logits.weight.detach()
+
+    plain, first, last = kept(None), kept(1 - 1e-6), kept(1e-9)
+    assert torch.allclose(last, plain)
+    assert (first - plain).norm() > 1e-3  # where the first of three steps led
 
 
 def test_a_damaged_checkpoint_starts_over(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def harden(
         checkpoint=scratch / "checkpoint.pt",
         objective=objective(own, settings.precision),
         patience=own.patience,
+        average=own.average,
         workers=params.compute.workers,
         label=out.name,
     )

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -49,6 +50,7 @@ def fit(
     checkpoint: Path,
     objective: Objective | None = None,
     patience: int | None = None,
+    average: float | None = None,
     workers: int = 0,
     label: str = "train",
 ) -> FitResult:
@@ -66,6 +68,9 @@ def fit(
         checkpoint: file for unfinished work; the caller removes it when the result is stored.
         objective: what is minimised; None: cross-entropy on the images as they come.
         patience: end after so many epochs without a better one; None: never.
+        average: what is validated and kept is a moving average of the weights, of which each step
+            keeps this share (Izmailov et al. 2018; against robust overfitting, Gowal et al.
+            2020); None: the weights as they are.
         workers: loader processes; the images drawn do not depend on it.
         label: what the progress bar says.
 
@@ -79,7 +84,7 @@ def fit(
             f"{settings.batch_size}; lower batch_size"
         )
     loader = DataLoader(train, batch_sampler=batches, num_workers=workers)
-    run = _Run(model, settings, len(batches), objective or Clean())
+    run = _Run(model, settings, len(batches), objective or Clean(), average)
     state = load_checkpoint(checkpoint)
     if state is not None:
         run.restore(state)
@@ -119,9 +124,18 @@ class _Run:
     """The state of a fit: everything a checkpoint holds, and one epoch's steps over it."""
 
     def __init__(
-        self, model: OCTClassifier, settings: Fit, steps_an_epoch: int, objective: Objective
+        self,
+        model: OCTClassifier,
+        settings: Fit,
+        steps_an_epoch: int,
+        objective: Objective,
+        average: float | None,
     ) -> None:
         self.model, self.objective = model, objective
+        self.average: AveragedModel | None = None
+        if average is not None:
+            follow = get_ema_multi_avg_fn(average)
+            self.average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
         self.device = next(model.parameters()).device
         self.bf16 = use_bf16(settings.precision, self.device)
         self.optimizer = _optimizer(model, settings)
@@ -137,6 +151,12 @@ class _Run:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    @property
+    def kept(self) -> OCTClassifier:
+        """What is validated, and kept if it is the best."""
+        kept: OCTClassifier = self.average.module if self.average else self.model
+        return kept
+
     def train_epoch(self, batches: tqdm[Any]) -> dict[str, float]:
         self.model.train()
         rate = self.optimizer.param_groups[0]["lr"]
@@ -151,6 +171,8 @@ class _Run:
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             loss_sum += loss.item() * len(y)
             correct += (logits.argmax(1) == y).sum().item()
             seen += len(y)
@@ -166,14 +188,14 @@ class _Run:
         }
 
     def validate(self, validation: Validation) -> dict[str, float]:
-        self.model.eval()
+        self.kept.eval()
         sums = dict.fromkeys(("validation_loss", "validation_accuracy"), 0.0)
         seen = 0
         for images, targets in validation():
             x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
             y = torch.from_numpy(targets).to(self.device)
             with self._autocast():
-                worst = self.objective.challenge(self.model, x, y)
+                worst = self.objective.challenge(self.kept, x, y)
             logits = self._predict(x)
             sums["validation_loss"] += cross_entropy(logits, y, reduction="sum").item()
             sums["validation_accuracy"] += (logits.argmax(1) == y).sum().item()
@@ -185,7 +207,7 @@ class _Run:
 
     def _predict(self, x: Tensor) -> Tensor:
         with torch.inference_mode(), self._autocast():
-            logits: Tensor = self.model(x)
+            logits: Tensor = self.kept(x)
         return logits.float()
 
     def finish_epoch(self, row: dict[str, float], seconds: float) -> None:
@@ -196,12 +218,13 @@ class _Run:
         # outputs blown up by young BatchNorm statistics can have a loss of nearly nothing.
         if best is None or _merit(row) >= _merit(best):
             self.best_epoch = len(self.history)
-            state = self.model.network.state_dict()
+            state = self.kept.network.state_dict()
             self.best = {key: value.detach().clone() for key, value in state.items()}
 
     def state(self) -> dict[str, Any]:
         return {
             "model": self.model.network.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "history": self.history,
@@ -212,6 +235,8 @@ class _Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.network.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
