@@ -6,7 +6,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help setup repro test bench lint ui lock clean
+.PHONY: help setup repro test faults bench lint ui lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ repro: setup ## run the pipeline: data, training, attack, hardening, evaluation,
 
 test: setup ## run the tests
 	python -m pytest
+
+faults: setup ## kill the stages at random moments, a hundred times, and look at what is left
+	python -m pytest -m faults -s tests/faults
 
 PEERS := .octrobust/scratch/benchmarks/peers
 

@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike
+
 from octrobust.errors import UserError
 
+MemoryMap = np.memmap[Any, np.dtype[Any]]
 # Unfinished files and folders; .dvcignore keeps them out of every hash.
 PARTIAL = ".partial-"
 _TEMPORARY_EXPERIMENTS = (".dvc", "tmp", "exps")
@@ -83,6 +87,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> MemoryMap:
+    """A new .npy file as a memory map to be filled. Its space is taken at once: a page that finds
+    the disk full later would end the process without a word (SIGBUS)."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from octrobust.files import (
     atomic_folder,
     atomic_path,
     link_or_copy,
+    new_array,
     read_csv,
     read_json,
     sha256_file,
@@ -77,7 +78,7 @@ class AdversarialSet:
         """All images as one memory map at `path`, for random access in training."""
         shape = (len(self), *self.manifest["shape"])
         with atomic_path(path) as temporary:
-            whole = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+            whole = new_array(temporary, np.float32, shape)
             for number in range(len(self.manifest["shards"])):
                 start = number * self.manifest["shard_size"]
                 images = self.shard(number)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from octrobust import config
 from octrobust.data.index import IndexRow, read_index
 from octrobust.errors import UserError
-from octrobust.files import atomic_folder, read_csv, write_csv, write_json
+from octrobust.files import atomic_folder, new_array, read_csv, write_csv, write_json
 
 COLUMNS = ("row", "path", "label", "patient", "target")
 # Pillow's modes with 8 bits a channel or fewer, and its 16-bit greys ("I" is how some versions
@@ -171,8 +171,7 @@ def prepare(
 
 
 def _write_pixels(target: Path, paths: Sequence[Path], side: int, workers: int) -> None:
-    shape = (len(paths), side, side)
-    pixels = np.lib.format.open_memmap(target, "w+", np.uint8, shape)
+    pixels = new_array(target, np.uint8, (len(paths), side, side))
 
     def fill(row: int) -> None:
         pixels[row] = decode(paths[row], side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ def save_model(folder: Path, model: OCTClassifier, made_by: dict[str, Any]) -> N
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     with atomic_folder(folder) as temporary:
-        save_file(tensors, temporary / WEIGHTS)
+        try:
+            save_file(tensors, temporary / WEIGHTS)
+        except SafetensorError as error:
+            raise OSError(errno.EIO, f"cannot be written ({error})", str(folder)) from error
         card = {
             "architecture": "facenet_pytorch.InceptionResnetV1",
             "outputs": 2,

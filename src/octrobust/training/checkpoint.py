@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from octrobust.model.torch_file import read_torch
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's writer hides what the disk said
+            raise OSError(errno.EIO, "cannot be written; is the disk full?", str(path)) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -134,7 +134,7 @@ class _Run:
         self.model, self.objective = model, objective
         self.average: AveragedModel | None = None
         if average is not None:
-            follow = get_ema_multi_avg_fn(average)
+            follow = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
         self.device = next(model.parameters()).device
         self.bf16 = use_bf16(settings.precision, self.device)
@@ -154,8 +154,7 @@ class _Run:
     @property
     def kept(self) -> OCTClassifier:
         """What is validated, and kept if it is the best."""
-        kept: OCTClassifier = self.average.module if self.average else self.model
-        return kept
+        return self.average.module if self.average else self.model  # type: ignore[return-value]
 
     def train_epoch(self, batches: tqdm[Any]) -> dict[str, float]:
         self.model.train()

@@ -1,0 +1,161 @@
+"""SIGKILL at random moments: run a stage, kill it, look at what it left, run it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from octrobust.files import PARTIAL
+from octrobust.training.checkpoint import load_checkpoint
+from tests.pipeline.conftest import Checkout
+
+SCRATCH = Path(".octrobust/scratch")
+# Of the JSON files, what depends on the clock.
+CLOCK = ("seconds", "images_per_second")
+
+
+@dataclass
+class Tally:
+    """What a series of kills showed.
+
+    Attributes:
+        sent: kills that met a living process.
+        finished_first: runs that were done before their kill.
+        steps: epochs and shards found finished after each kill, in order, since the last finish.
+    """
+
+    sent: int = 0
+    finished_first: int = 0
+    steps: list[int] = field(default_factory=list)
+
+
+class Victim:
+    """One stage of a finished checkout.
+
+    Args:
+        checkout: finished; its results of this stage are the reference.
+        stage: the name in DVC.
+    """
+
+    def __init__(self, checkout: Checkout, stage: str) -> None:
+        self.root = checkout.root
+        self.logfile = self.root / "killed.log"
+        entry = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
+        self.command = [sys.executable, *entry["cmd"].split()[1:]]
+        self.outs = [self.root / out["path"] for out in entry["outs"]]
+        self.reference = self.contents()
+
+    def contents(self) -> dict[str, str]:
+        """A digest of every file among the results, timings apart."""
+        files = [f for out in self.outs for f in ([out] if out.is_file() else out.rglob("*"))]
+        return {str(f.relative_to(self.root)): _digest(f) for f in files if f.is_file()}
+
+    def forget(self) -> None:
+        """Remove the results: the stage is to be run again from nothing."""
+        for out in self.outs:
+            shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "PYTHON"))}
+        with self.logfile.open("ab") as log:
+            return subprocess.Popen(
+                self.command,
+                cwd=self.root,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def kill_after(self, seconds: float) -> bool:
+        """Whether it was still alive then."""
+        process = self.start()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        assert process.returncode == 0, self.log()
+        return False
+
+    def run(self) -> float:
+        """To the end; the seconds that it took."""
+        started = time.monotonic()
+        assert self.start().wait(300) == 0, self.log()
+        return time.monotonic() - started
+
+    def log(self) -> str:
+        return self.logfile.read_text()[-3000:]
+
+    def assert_nothing_half_written(self) -> None:
+        """A result is there as it must be, or it is not there."""
+        found = self.contents()
+        assert found.items() <= self.reference.items(), found.keys()
+        for out in self.outs:
+            if out.is_dir():
+                inside = {name for name in self.reference if (self.root / name).is_relative_to(out)}
+                assert inside <= found.keys(), f"{out}: a folder that is not whole"
+
+    def steps(self) -> int:
+        """Epochs and shards that lie finished in scratch."""
+        shards = len(list((self.root / SCRATCH).rglob("shard-*.json")))
+        checkpoints = (self.root / SCRATCH).rglob("checkpoint.pt")
+        states = (load_checkpoint(path) for path in checkpoints)
+        return shards + sum(len(state["history"]) for state in states if state)
+
+    def leftovers(self) -> list[Path]:
+        return [p for p in self.root.rglob(f"{PARTIAL}*") if ".venv" not in p.parts]
+
+
+def _digest(path: Path) -> str:
+    if path.suffix == ".json":
+        text = json.dumps(_timeless(json.loads(path.read_text())), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _timeless(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if not any(c in k for c in CLOCK)}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
+    """Kill the stage so many times, letting it finish now and then, and look after each."""
+    victim.forget()
+    whole = victim.run()
+    assert victim.contents() == victim.reference
+    tally = Tally()
+    while tally.sent < kills:
+        victim.forget()
+        before = 0
+        for _ in range(5):  # then it may finish
+            if not victim.kill_after(rng.uniform(0.05, 1.0) * whole):
+                tally.finished_first += 1
+                break
+            tally.sent += 1
+            victim.assert_nothing_half_written()
+            steps = victim.steps()
+            # Once all results are there, scratch may be on its way out.
+            if victim.contents().keys() != victim.reference.keys():
+                assert steps >= before, "something finished was lost"
+                before = steps
+            tally.steps.append(steps)
+            if tally.sent == kills:
+                break
+        victim.run()
+        assert victim.contents() == victim.reference
+        assert not victim.leftovers()
+    return tally
