@@ -183,6 +183,7 @@ class Defence(Section):
 
     method: Literal["static", "duplicates", "online", "trades"]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
+    starts_from: Literal["attacked", "fresh"]
     epochs: Positive | None
     learning_rate: PositiveFloat | None
     patience: Positive | None

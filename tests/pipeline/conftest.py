@@ -32,7 +32,14 @@ TINY: dict[str, dict[str, Any]] = {
     "harden": {
         "epochs": 1,
         "batch_size": 4,
-        "variants": {"online": {"epochs": 1, "inner": {"steps": 1, "validation_steps": 1}}},
+        "variants": {
+            "online": {
+                "epochs": 1,
+                "starts_from": "fresh",
+                "average": 0.5,
+                "inner": {"steps": 1, "validation_steps": 1},
+            }
+        },
     },
     "evaluate": {
         "adaptive": ["hardened_static", "hardened_online"],

@@ -90,6 +90,16 @@ def test_frozen_children_survive_the_whole_stage(finished: Checkout) -> None:
     assert finished.json("metrics/train/config_3.json")["frozen"] == 9_613_312
 
 
+def test_a_hardened_model_says_where_it_started(finished: Checkout) -> None:
+    static, online = (
+        finished.json(f"models/hardened_{name}/model.json")["made_by"]
+        for name in ("static", "online")
+    )
+    assert static["started_from"] == "config_1"
+    assert len(static["started_from_sha256"]) == 64
+    assert online["started_from"] is None  # fresh, by the parameters of these tests
+
+
 def test_a_second_repro_runs_nothing(finished: Checkout) -> None:
     assert not stages_run(finished.run("dvc", "repro").stdout)
     assert finished.run("git", "status", "--porcelain").stdout == ""

@@ -1,4 +1,4 @@
-"""Harden the attacked model, in each variant's way, with the one fit loop."""
+"""Harden the model, in each variant's way, with the one fit loop."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from octrobust.errors import UserError
 from octrobust.files import sha256_file
 from octrobust.model.device import select_device
 from octrobust.model.store import WEIGHTS, load_model
+from octrobust.model.weights import weights_sha256
 from octrobust.stages.common import array_files, scratch_for, validation_batches
-from octrobust.stages.train import write_fit
+from octrobust.stages.train import new_model, write_fit
 from octrobust.training.adversarial import Online, Trades
 from octrobust.training.datasets import Augmented, GreyPixels, Source, StoredFloats
 from octrobust.training.fit import fit
@@ -32,7 +33,7 @@ def harden(
     history: Path,
     metrics: Path,
 ) -> Path:
-    """Train the attacked model further, as `harden.variants` says.
+    """Train the attacked model further, or a new one, as `harden.variants` says.
 
     Args:
         variant: its key there. Methods: ``static``, on train, extra and the adversarial form of
@@ -41,7 +42,8 @@ def harden(
             attacked afresh every step.
         adversarial: the stored set of the train split, read by the first two; images keep their
             true labels.
-        model: folder of the attacked model, where the weights start.
+        model: folder of the attacked model, where the weights start unless `starts_from` is
+            ``fresh``: then as those of train.variants did, with nothing frozen.
 
     Returns:
         The folder of the finished work, to be removed once the result is recorded.
@@ -59,6 +61,7 @@ def harden(
         *array_files(arrays, "train", "extra", "validation"),
         *([adversarial / "manifest.json"] if found else []),
         model / WEIGHTS,
+        [params.model.model_dump(), weights_sha256(params.model.weights)],
         [own.model_dump(), settings.model_dump(), params.data.image_size, params.attack.channels],
     )
     train, extra = (open_split(arrays, name, params.data.image_size) for name in ("train", "extra"))
@@ -68,7 +71,13 @@ def harden(
     if found:
         sources.append(_added(own, found, train, channels, scratch))
         counts |= _counts(own, found)
-    network = load_model(model, select_device(params.compute))
+    device = select_device(params.compute)
+    fresh = own.starts_from == "fresh"
+    network = (
+        new_model(params, None, settings.seed, train, device)
+        if fresh
+        else load_model(model, device)
+    )
     dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
     result = fit(
         network,
@@ -86,8 +95,9 @@ def harden(
         "stage": f"harden@{variant}",
         "classes": list(params.data.classes),
         "image_size": params.data.image_size,
-        "started_from": model.name,
-        "started_from_sha256": sha256_file(model / WEIGHTS),
+        "started_from": None if fresh else model.name,
+        "started_from_sha256": None if fresh else sha256_file(model / WEIGHTS),
+        "initial_weights_sha256": weights_sha256(params.model.weights) if fresh else None,
         "adversarial_set": found.manifest["made_by"] if found else None,
         **counts,
         "harden": settings.model_dump(),

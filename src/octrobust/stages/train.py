@@ -47,13 +47,7 @@ def train(
     settings, frozen = params.train.fit(), params.train.variants[variant].freeze_through
     device = select_device(params.compute)
     images = open_split(arrays, "train", params.data.image_size)
-    # Channels-last is what oneDNN and cuDNN convolve fastest.
-    model: OCTClassifier = build(params.model, frozen, settings.seed).to(
-        device,
-        memory_format=torch.channels_last,  # type: ignore[call-overload]
-    )
-    if params.model.weights == "none":
-        calibrate_batch_norm(model, lambda: _some_views(images, device))
+    model = new_model(params, frozen, settings.seed, images, device)
     dataset = Augmented(
         [Source(GreyPixels(images.pixels), images.targets)],
         params.data.image_size,
@@ -86,6 +80,21 @@ def train(
     }
     write_fit(model, result, len(dataset), made_by, out, history, metrics)
     return scratch
+
+
+def new_model(
+    params: Params, frozen: str | None, seed: int, images: ImageSet, device: torch.device
+) -> OCTClassifier:
+    """The network before training, as `params.model` says; BatchNorm's statistics are those of
+    some of the images where it has no weights yet."""
+    # Channels-last is what oneDNN and cuDNN convolve fastest.
+    model: OCTClassifier = build(params.model, frozen, seed).to(
+        device,
+        memory_format=torch.channels_last,  # type: ignore[call-overload]
+    )
+    if params.model.weights == "none":
+        calibrate_batch_norm(model, lambda: _some_views(images, device))
+    return model
 
 
 def _some_views(images: ImageSet, device: torch.device) -> Iterator[Tensor]:
