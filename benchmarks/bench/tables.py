@@ -36,6 +36,9 @@ def title(document: Document) -> str:
     }
     setting = document.get("setting")
     where = f": {setting['size']} px, {setting['channels']}" if setting else ""
+    if document["kind"] == "compare":
+        own = setting["parameters"]
+        where += f", {own['binary_search_steps']} x {own['max_iter']}"
     return kinds[document["kind"]] + where
 
 
@@ -241,10 +244,14 @@ def share(document: Document, run: dict[str, Any]) -> float:
 
 def loop_share(document: Document, run: dict[str, Any]) -> float:
     """The same of the search loop: verdicts left out, the arithmetic of screens counted."""
+    return arithmetic(document, run) / float(run["seconds"] - run["verdict_seconds"])
+
+
+def arithmetic(document: Document, run: dict[str, Any]) -> float:
+    """Seconds that the convolutions of the search alone need, screens included."""
     images, rate = document["setting"]["images"], document["floor"]["rates"][run["precision"]]
-    arithmetic = run["gradients"] * floor_seconds(document, run["precision"])
-    arithmetic += run["screens"] * rate["forward_ms"] / 1e3
-    return float(images * arithmetic / (run["seconds"] - run["verdict_seconds"]))
+    gradients = run["gradients"] * floor_seconds(document, run["precision"])
+    return float(images * (gradients + run["screens"] * rate["forward_ms"] / 1e3))
 
 
 def _passes(document: Document) -> list[str]:

@@ -179,7 +179,8 @@ PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
 
 
 class Defence(Section):
-    """One way to harden; epochs and learning_rate replace those of `harden`."""
+    """One way to harden; epochs and learning_rate replace those of `harden`, for `starts_from` see
+    `octrobust.stages.harden`, for `patience` and `average` `octrobust.training.fit`."""
 
     method: Literal["static", "duplicates", "online", "trades"]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
@@ -204,7 +205,7 @@ class Defence(Section):
 
 
 class Harden(Fit):
-    """Adversarial training of the attacked model: the fit loop, in every variant's way."""
+    """Adversarial training: the fit loop, in every variant's way."""
 
     variants: Annotated[dict[Name, Defence], Field(min_length=1)]
 

@@ -32,7 +32,7 @@ class Tally:
     Attributes:
         sent: kills that met a living process.
         finished_first: runs that were done before their kill.
-        steps: epochs and shards found finished after each kill, in order, since the last finish.
+        steps: epochs and shards found finished after each kill.
     """
 
     sent: int = 0
@@ -49,7 +49,7 @@ class Victim:
     """
 
     def __init__(self, checkout: Checkout, stage: str) -> None:
-        self.root = checkout.root
+        self.checkout, self.root = checkout, checkout.root
         self.logfile = self.root / "killed.log"
         entry = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
         self.command = [sys.executable, *entry["cmd"].split()[1:]]
@@ -67,12 +67,11 @@ class Victim:
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
 
     def start(self) -> subprocess.Popen[bytes]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "PYTHON"))}
         with self.logfile.open("ab") as log:
             return subprocess.Popen(
                 self.command,
                 cwd=self.root,
-                env=environment,
+                env=self.checkout.environment(),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -97,7 +96,7 @@ class Victim:
         return time.monotonic() - started
 
     def log(self) -> str:
-        return self.logfile.read_text()[-3000:]
+        return self.logfile.read_text() if self.logfile.exists() else ""
 
     def assert_nothing_half_written(self) -> None:
         """A result is there as it must be, or it is not there."""
@@ -108,15 +107,21 @@ class Victim:
                 inside = {name for name in self.reference if (self.root / name).is_relative_to(out)}
                 assert inside <= found.keys(), f"{out}: a folder that is not whole"
 
-    def steps(self) -> int:
-        """Epochs and shards that lie finished in scratch."""
-        shards = len(list((self.root / SCRATCH).rglob("shard-*.json")))
+    def epochs(self) -> int:
+        """Epochs in the checkpoint in scratch."""
         checkpoints = (self.root / SCRATCH).rglob("checkpoint.pt")
         states = (load_checkpoint(path) for path in checkpoints)
-        return shards + sum(len(state["history"]) for state in states if state)
+        return sum(len(state["history"]) for state in states if state)
+
+    def shards(self) -> dict[str, tuple[int, int]]:
+        """Finished shards in scratch: which file, and when it was written."""
+        found = (self.root / SCRATCH).rglob("shard-*.json")
+        return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
     def leftovers(self) -> list[Path]:
-        return [p for p in self.root.rglob(f"{PARTIAL}*") if ".venv" not in p.parts]
+        """Unfinished files within the results and in scratch."""
+        rooms = [out for out in self.outs if out.is_dir()] + [self.root / SCRATCH]
+        return [path for room in rooms for path in room.rglob(f"{PARTIAL}*")]
 
 
 def _digest(path: Path) -> str:
@@ -140,19 +145,20 @@ def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
     tally = Tally()
     while tally.sent < kills:
         victim.forget()
-        before = 0
+        epochs, shards = 0, victim.shards()
         for _ in range(5):  # then it may finish
-            if not victim.kill_after(rng.uniform(0.05, 1.0) * whole):
+            if not victim.kill_after(rng.uniform(0.3, 1.0) * whole):
                 tally.finished_first += 1
                 break
             tally.sent += 1
             victim.assert_nothing_half_written()
-            steps = victim.steps()
             # Once all results are there, scratch may be on its way out.
             if victim.contents().keys() != victim.reference.keys():
-                assert steps >= before, "something finished was lost"
-                before = steps
-            tally.steps.append(steps)
+                assert victim.epochs() >= epochs, "a finished epoch was lost"
+                now = victim.shards()
+                assert shards.items() <= now.items(), "a finished shard was lost or made again"
+                epochs, shards = victim.epochs(), now
+            tally.steps.append(epochs + len(shards))
             if tally.sent == kills:
                 break
         victim.run()

@@ -68,18 +68,28 @@ class Checkout:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `command` as a user with the environment activated would."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
+        return done
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """The user's, with the project's own tracking store."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "PYTHON"))}
         environment.update(
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
             GIT_CONFIG_GLOBAL=os.devnull,
         )
         environment.pop("MLFLOW_TRACKING_URI", None)
-        done = subprocess.run(
-            command, cwd=self.root, env=environment, text=True, capture_output=True, check=False
-        )
-        if check and done.returncode:
-            raise AssertionError(f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}")
-        return done
+        return environment
 
     def json(self, name: str) -> Any:
         return json.loads((self.root / name).read_text())

@@ -66,6 +66,17 @@ def test_bfloat16_gradient_points_the_same_way() -> None:
     assert torch.cosine_similarity(found.flatten(1), gradient.flatten(1)).min() > 0.5
 
 
+def test_bfloat16_in_one_pass_is_bfloat16_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded, x = FoldedInceptionResnet(network("facenet"), 1, torch.bfloat16), images(2, 1)
+    slope = torch.tensor([[1.0, -1.0]]).expand(2, 2)
+    gradients = []
+    for _ in range(2):
+        _, tape = folded.logits_and_tape(x)
+        gradients.append(folded.input_gradient(slope, tape).flatten(1))
+        monkeypatch.setattr(fold, "_has_one_pass", lambda device, dtype: False)
+    assert torch.cosine_similarity(*gradients).min() > 0.9
+
+
 def test_bfloat16_relus_close_where_their_output_is_not_positive() -> None:
     shape = (2, 8, 5, 5)
     out = torch.randn(shape, generator=torch.Generator().manual_seed(1)).relu().bfloat16()

@@ -44,6 +44,8 @@ class SearchModel:
         model: images (N, C, H, W) float32 in [0, 1] to logits (N, K).
         channels: C.
         device: where the model and the images are.
+        pad: always ask about whole batches, so that what an image gets does not depend on the
+            others; without, a short batch costs less.
         slack: fraction of a clean image's margin by which this view of the network may differ
             from the original in float32; 0 where it is the original in float32.
         spent: counts what is asked.
@@ -58,8 +60,9 @@ class SearchModel:
         targeted: bool,
         speed: Speed,
         spent: Spent,
+        pad: bool = True,
     ) -> None:
-        self.model, self.targeted, self.spent = model, targeted, spent
+        self.model, self.targeted, self.spent, self.pad = model, targeted, spent, pad
         folds = speed.fold and can_fold(model, channels)
         precision = resolve_precision(model, channels, device, speed)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -81,7 +84,8 @@ class SearchModel:
         """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
         self.spent.gradients += len(x)
         with float32(tf32=self._tf32), self._autocast:
-            parts = [self._chunk(part, real, y) for part, real, y in _with_targets(x, y)]
+            whole = _with_targets(x, y) if self.pad else [(x, len(x), y)]
+            parts = [self._chunk(part, real, y) for part, real, y in whole]
         margins, gradients = zip(*parts, strict=True)
         return torch.cat(margins), torch.cat(gradients)
 

@@ -184,8 +184,8 @@ class _Convolution:
         shape = (self.padding, self.stride, (1, 1), 1)
         add: tuple[Any, ...] = ("add", 1.0, None, [], None)
         fused = torch.ops.mkldnn._convolution_pointwise_
-        fused.binary(total, grad, self._turned, None, *shape, *add)
-        return total
+        added: Tensor = fused.binary(total, grad, self._turned, None, *shape, *add)
+        return added
 
     def forward(self, x: Tensor, tape: Tape | None) -> Tensor:
         out = self.apply(x)

@@ -63,6 +63,7 @@ class Online:
             targeted=False,
             speed=Speed(precision=self.precision),
             spent=Spent(),
+            pad=False,
         )
         with evaluating(model):
             return ascend(

@@ -10,15 +10,19 @@ import torch
 from tqdm import tqdm
 
 from octrobust.errors import UserError
-from octrobust.files import atomic_path
+from octrobust.files import PARTIAL, atomic_path
 from octrobust.model.torch_file import read_torch
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    for stale in path.parent.glob(f"{PARTIAL}{path.name}.*"):  # as large as itself, after a kill
+        stale.unlink()
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # torch's writer hides what the disk said
+            if "PytorchStreamWriter" not in str(error) and "iostream" not in str(error):
+                raise
             raise OSError(errno.EIO, "cannot be written; is the disk full?", str(path)) from error
 
 
