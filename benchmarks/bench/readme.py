@@ -73,6 +73,8 @@ def write(folder: Path) -> None:
 def judge(path: Path, document: Document) -> Iterator[Verdict]:
     """The numbers to reach that this record speaks of."""
     where = f"[{path.stem}]({path.with_suffix('.md').name})"
+    if "cpu" in document["machine"]:
+        where += f", {document['machine']['cpu']}"
     if document["kind"] == "compare":
         yield from _speed(where, document)
         yield from _distance(where, document)
@@ -213,7 +215,10 @@ def _ceiling(documents: Sequence[Document]) -> Iterator[str]:
         for document in documents:
             peer = statistics.quickest(document, list(EQUAL_ITERATIONS))
             found = statistics.ratios(document, peer, OURS) if peer else []
-            same = document.get("setting", {}).get("size") == floor["setting"]["size"]
+            same = (
+                document.get("setting", {}).get("size") == floor["setting"]["size"]
+                and document["machine"]["cpu"] == floor["machine"]["cpu"]
+            )
             if document["kind"] == "compare" and found and same:
                 yield (
                     f"- {tables.title(document).partition(': ')[2]}: `{OURS}` is {spread(found)} x "
