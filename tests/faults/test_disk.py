@@ -89,7 +89,7 @@ def test_an_interrupt_says_how_to_go_on(finished: Checkout) -> None:
     victim = Victim(finished, "train@config_1")
     victim.forget()
     process = victim.start()
-    while not victim.steps():
+    while not victim.epochs():
         assert process.poll() is None, victim.log()
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
