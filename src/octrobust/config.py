@@ -231,12 +231,9 @@ def middle(budgets: Sequence[float]) -> float:
     return sorted(budgets)[len(budgets) // 2]
 
 
-class Battery(Section):
-    """Which attacks, how hard; see `octrobust.attack.suite.Sizes`."""
+class AttackSizes(Section):
+    """How hard the battery tries; see `octrobust.attack.suite`. A count of 0: not run."""
 
-    models: Annotated[list[Name], Field(min_length=1)]
-    images_per_class: Positive | None
-    channels: Annotated[list[Literal["grey", "rgb"]], Field(min_length=1)]
     l2: Budgets
     linf: Budgets
     steps: Annotated[int, Field(ge=2)]
@@ -245,6 +242,14 @@ class Battery(Section):
     hop_skip_jump_rounds: NonNegative
     noise_draws: NonNegative
     seed: NonNegative
+
+
+class Battery(AttackSizes):
+    """Of which models, on which images."""
+
+    models: Annotated[list[Name], Field(min_length=1)]
+    images_per_class: Positive | None
+    channels: Annotated[list[Literal["grey", "rgb"]], Field(min_length=1)]
 
 
 class Evaluate(Section):

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from octrobust.attack import ElasticNet
-from octrobust.attack.pgd import ascend, project, random_start
-from octrobust.attack.suite import Attack, Pgd, Sizes, Views, battery, judge
+from octrobust.attack.pgd import Pgd, Views, ascend, project, random_start
+from octrobust.attack.suite import Attack, battery, judge
+from octrobust.config import AttackSizes
 
 Trained = tuple[nn.Module, Tensor, Tensor]
 ALL = torch.ones(8, dtype=torch.bool)  # the network is right on every clean image
-SIZES = Sizes(
-    l2=(1.0, 4.0),
-    linf=(0.05, 0.3),
+SIZES = AttackSizes(
+    l2=[1.0, 4.0],
+    linf=[0.05, 0.3],
     steps=8,
     restarts=1,
     square_queries=30,
@@ -97,7 +98,7 @@ def test_a_restart_never_finds_less(small_network: Trained) -> None:
 
     def margins(restarts: int) -> Tensor:
         with torch.no_grad():
-            out = model(Pgd(Views(model), "l2", 0.5, 3, restarts, 1)(x, y))
+            out = model(Pgd(Views(model), "L2", 0.5, 3, restarts, 1)(x, y))
         return out.gather(1, 1 - y[:, None]) - out.gather(1, y[:, None])
 
     assert (margins(3) >= margins(0)).all()

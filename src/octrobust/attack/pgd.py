@@ -8,14 +8,19 @@ sure.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from octrobust.attack import distances
 from octrobust.attack.in_flight import per_image
+from octrobust.attack.search_model import SearchModel, margin
+from octrobust.attack.speed import Speed, Spent
+from octrobust.model.predict import evaluating, float32, logits
 
 NORMS = ("L2", "Linf")
+_STRIDE = 2.5  # steps of an attack cross the ball so many times
 # Margins (N,) and their gradients (N, C, H, W) at images (N, C, H, W).
 MarginAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -93,3 +98,73 @@ def project(x: Tensor, x_adv: Tensor, budget: float, norm: str) -> Tensor:
 def _unit(values: Tensor) -> Tensor:
     """Each (C, H, W) at L2 norm 1; zero stays zero."""
     return values / per_image(distances.total(values.square()).sqrt().clamp(min=1e-12))
+
+
+class Views:
+    """The search's view of a network, folded once for all that share it; the network must stay
+    as it is meanwhile."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._views: dict[int, SearchModel] = {}
+
+    def of(self, x: Tensor) -> SearchModel:
+        """For images like x (N, C, H, W); the network in eval mode."""
+        channels = x.shape[1]
+        if channels not in self._views:
+            self._views[channels] = SearchModel(
+                self.model, channels, x.device, targeted=False, speed=Speed(), spent=Spent()
+            )
+        return self._views[channels]
+
+
+@dataclass(frozen=True)
+class Pgd:
+    """PGD from the image itself, then from random starts; of their best iterates, and of the one
+    step that FGSM makes, the candidate of highest margin."""
+
+    views: Views
+    norm: str
+    budget: float
+    steps: int
+    restarts: int
+    seed: int
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        with evaluating(self.views.model), torch.no_grad():
+            view = self.views.of(x)
+            generator = torch.Generator(x.device).manual_seed(self.seed)
+            best = (x, torch.full((len(x),), -torch.inf, device=x.device))
+            plan = [(x, 1, self.budget)]
+            if self.steps > 1:
+                starts = [x] + [self._anywhere(x, generator) for _ in range(self.restarts)]
+                plan += [
+                    (start, self.steps, _STRIDE * self.budget / self.steps) for start in starts
+                ]
+            for start, steps, step_size in plan:
+                candidate = ascend(
+                    lambda at: view.margin_and_gradient(at, y),
+                    x,
+                    start,
+                    self.budget,
+                    norm=self.norm,
+                    steps=steps,
+                    step_size=step_size,
+                    keep_best=steps > 1,
+                )
+                best = better(self.views.model, y, best, candidate)
+        return best[0]
+
+    def _anywhere(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return random_start(x, self.budget, self.norm, generator)
+
+
+def better(
+    model: nn.Module, y: Tensor, best: tuple[Tensor, Tensor], candidate: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Image by image, the one that the network itself has the higher margin at: the images
+    (N, C, H, W) and their margins (N,)."""
+    with float32():
+        margins = margin(logits(model, candidate).float(), y, False)
+    higher = margins > best[1]
+    return torch.where(higher[:, None, None, None], candidate, best[0]), margins.maximum(best[1])

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from octrobust.attack import distances
-from octrobust.attack.suite import JUDGED, Attack, Sizes, judge
+from octrobust.attack.suite import JUDGED, Attack, judge
 from octrobust.attack.suite import battery as attacks_on
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
@@ -105,19 +105,13 @@ def battery(
 
 
 def _plan(params: Params, network: OCTClassifier) -> list[Attack]:
-    settings = params.evaluate.battery
-    sizes = Sizes(
-        l2=tuple(sorted(settings.l2)),
-        linf=tuple(sorted(settings.linf)),
-        **settings.model_dump(exclude={"models", "images_per_class", "channels", "l2", "linf"}),
-    )
     ead = {
         f"ead_{rule.lower()}": build_attack(
             network, params.attack.model_copy(update={"decision_rule": rule}), params.compute
         )
         for rule in ("EN", "L1")
     }
-    return attacks_on(network, ead, sizes)
+    return attacks_on(network, ead, params.evaluate.battery)
 
 
 @dataclass(frozen=True)

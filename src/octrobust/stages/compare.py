@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from octrobust.attack.pgd import Pgd, Views
 from octrobust.attack.shards import AdversarialSet
-from octrobust.attack.suite import Pgd, Views
 from octrobust.config import Params, middle
 from octrobust.data.arrays import ImageSet
 from octrobust.evaluation.flags import Flag, constant_flag, control_flag
@@ -82,7 +82,7 @@ def pgd_accuracies(
     targets, views = images.targets[rows], Views(network)
 
     def accuracy(budget: float) -> float:
-        attack = Pgd(views, "l2", budget, battery.steps, battery.restarts, battery.seed)
+        attack = Pgd(views, "L2", budget, battery.steps, battery.restarts, battery.seed)
         return float((predict(network, attack(x, y)) == targets).mean())
 
     return [accuracy(budget) for budget in budgets]

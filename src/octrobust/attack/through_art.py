@@ -1,0 +1,178 @@
+"""Attacks of other hands, run through ART (the Adversarial Robustness Toolbox).
+
+Each function takes the network (N, C, H, W) float32 in [0, 1] to logits (N, 2) and gives a
+function of images and true classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from octrobust.attack.search_model import margin
+from octrobust.config import AttackSizes
+from octrobust.model.predict import evaluating, float32, logits
+
+# Images (N, C, H, W) float32 in [0, 1] and true classes (N,) int64 to candidates (N, C, H, W).
+Candidates = Callable[[Tensor, Tensor], Tensor]
+
+
+def apgd(model: nn.Module, norm: str, budget: float, sizes: AttackSizes) -> Candidates:
+    """Auto-PGD (Croce and Hein 2020) on the cross-entropy; its other loss, the difference of
+    logits ratio, is not defined for two classes.
+
+    The cross-entropy of a network that is sure has hardly a gradient, and ART adds 1e-7 to its
+    norm: the logits are divided by the median margin at the clean images, which changes no answer.
+    ART's returns its last iterate where it has no success, not the best.
+    """
+
+    def build(classifier: Any) -> Any:
+        from art.attacks.evasion import AutoProjectedGradientDescent
+
+        return AutoProjectedGradientDescent(
+            classifier,
+            norm=2 if norm == "l2" else np.inf,
+            eps=budget,
+            eps_step=2 * budget,  # their first step
+            max_iter=sizes.steps,
+            nb_random_init=1 + sizes.restarts,
+            loss_type="cross_entropy",
+            verbose=False,
+        )
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        with evaluating(model), torch.no_grad(), float32():
+            scale = float(margin(logits(model, x).float(), y, False).abs().median().clamp(min=1.0))
+        return _through_art(_Cooled(model, scale), build, sizes.seed)(x, y)
+
+    return run
+
+
+def square(model: nn.Module, budget: float, sizes: AttackSizes) -> Candidates:
+    """Square Attack (Andriushchenko et al. 2020): scores alone. L-infinity only: ART's L2 form (to
+    1.20) divides its update by the window's norm where the paper multiplies, and ends in NaN."""
+
+    def build(classifier: Any) -> Any:
+        from art.attacks.evasion import SquareAttack
+
+        return SquareAttack(
+            classifier,
+            norm=np.inf,
+            eps=budget,
+            max_iter=sizes.square_queries,
+            verbose=False,
+        )
+
+    return _through_art(model, build, sizes.seed)
+
+
+def deep_fool(model: nn.Module, sizes: AttackSizes) -> Candidates:
+    """DeepFool (Moosavi-Dezfooli et al. 2016): the smallest L2 change, to first order."""
+
+    def build(classifier: Any) -> Any:
+        from art.attacks.evasion import DeepFool
+
+        return DeepFool(
+            classifier, max_iter=sizes.steps, nb_grads=2, batch_size=16, epsilon=0.02, verbose=False
+        )
+
+    return _through_art(model, build, sizes.seed)
+
+
+def hop_skip_jump(model: nn.Module, sizes: AttackSizes) -> Candidates:
+    """HopSkipJump (Chen et al. 2020): the smallest L2 change, from labels alone. It starts at the
+    nearest of the images that the network gives another class: ART's own start, random noise,
+    cannot be seeded. Where there is none, the image stays as it is."""
+
+    def build(classifier: Any) -> Any:
+        from art.attacks.evasion import HopSkipJump
+
+        return HopSkipJump(
+            classifier,
+            norm=2,
+            max_iter=sizes.hop_skip_jump_rounds,
+            max_eval=400,
+            init_eval=50,
+            verbose=False,
+        )
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        with evaluating(model), torch.no_grad(), float32():
+            said = logits(model, x).argmax(1)
+        apart = torch.cdist(x.flatten(1), x.flatten(1))
+        nearest, start = apart.masked_fill(said[:, None] == said, torch.inf).min(1)
+        there = torch.nonzero(torch.isfinite(nearest)).flatten()
+        found = x.clone()
+        if len(there):
+            begin = {"x_adv_init": x[start[there]].cpu().numpy()}
+            found[there] = _through_art(model, build, sizes.seed, begin)(x[there], y[there])
+        return found
+
+    return run
+
+
+class _Cooled(nn.Module):
+    """The logits divided by a constant."""
+
+    def __init__(self, model: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.model(x) / self.scale
+        return outputs
+
+
+class _Float32(nn.Module):
+    """ART's Square and HopSkipJump ask in float64 at times."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.model(x.float())
+        return outputs
+
+
+def _through_art(
+    model: nn.Module, build: Callable[[Any], Any], seed: int, more: dict[str, Any] | None = None
+) -> Candidates:
+    """ART's attack as `build` makes it of a classifier; `more` goes to its `generate`."""
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        from art.estimators.classification import PyTorchClassifier
+
+        with evaluating(model), float32(), _numpy_seed(seed):
+            classifier = PyTorchClassifier(
+                _Float32(model),
+                loss=nn.CrossEntropyLoss(),
+                input_shape=tuple(x.shape[1:]),
+                nb_classes=2,
+                clip_values=(0.0, 1.0),
+                device_type="gpu" if x.device.type == "cuda" else "cpu",
+            )
+            images, classes = x.cpu().numpy(), y.cpu().numpy()
+            found: NDArray[np.float32] = build(classifier).generate(images, classes, **more or {})
+        return torch.from_numpy(np.clip(found, 0.0, 1.0).astype(np.float32)).to(x.device)
+
+    return run
+
+
+@contextmanager
+def _numpy_seed(seed: int) -> Iterator[None]:
+    """ART draws from NumPy's and torch's global generators: seed them, and put them back."""
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        torch.set_rng_state(torch_state)
