@@ -26,7 +26,7 @@ PATIENTS, HELD_OUT_PATIENTS, SCANS = 110, 35, 4  # of each class, and scans of e
 SEED = 11
 SMALL = 96  # networks for larger images learn most of it at this size: four times as fast
 MIN_ACCURACY = 0.9
-AUGMENTATION = Augmentation(crop_scale_min=0.6, flip=0.5)
+AUGMENTATION = Augmentation(crop_scale_min=0.6, flip=0.5, rotation=0.0, contrast=0.0)
 LEARN = Fit(
     optimizer="adamw",
     learning_rate=1e-3,

@@ -88,10 +88,14 @@ class Model(Section):
 
 
 class Augmentation(Section):
-    """Random resized crop (area as a fraction of the image) and horizontal flip."""
+    """Random resized crop (area as a fraction of the image), horizontal flip, rotation (degrees
+    at most) and change of brightness and contrast (by a factor from 1 - contrast to 1 + contrast
+    each)."""
 
     crop_scale_min: Annotated[float, Field(gt=0, le=1)]
     flip: Fraction
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Fit(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ FIT = Fit(
     epochs=3,
     precision="fp32",
     seed=11,
-    augmentation=Augmentation(crop_scale_min=0.5, flip=0.0),
+    augmentation=Augmentation(crop_scale_min=0.5, flip=0.0, rotation=0.0, contrast=0.0),
 )
 
 
@@ -201,6 +202,44 @@ def test_crops_stay_inside_and_have_the_area_asked_for() -> None:
         assert 0 <= left <= 120 - width
         assert 0.28 <= height * width / (91 * 120) <= 1
         assert 0.7 <= width / height <= 1.4
+
+
+def augmented(image: NDArray[np.uint8], **changes: float) -> list[Tensor]:
+    """Of this image (H, W), sixteen draws; the whole of it unless `changes` says otherwise."""
+    whole = {"crop_scale_min": 1.0, "flip": 0.0, "rotation": 0.0, "contrast": 0.0}
+    source = Source(GreyPixels(image[None]), np.array([0]))
+    data = Augmented([source], len(image), Augmentation(**(whole | changes)), seed=1)
+    return [data[(epoch, 0)][0][0] for epoch in range(16)]
+
+
+def test_rotations_reach_as_far_as_asked_and_no_farther() -> None:
+    bar = np.zeros((81, 81), np.uint8)
+    bar[38:43, 10:71] = 255
+
+    def angle(image: Tensor) -> float:  # of the bar, from its second moments
+        y, x = torch.meshgrid(*[torch.arange(81.0) - 40] * 2, indexing="ij")
+        xx, yy, xy = ((image * m).sum() for m in (x * x, y * y, x * y))
+        return math.degrees(0.5 * math.atan2(2 * xy, xx - yy))
+
+    assert max(abs(angle(image)) for image in augmented(bar)) < 0.1
+    turned = [angle(image) for image in augmented(bar, rotation=20.0)]
+    assert all(abs(a) < 20.5 for a in turned)
+    assert min(turned) < -8
+    assert max(turned) > 8
+
+
+def test_contrast_changes_brightness_within_its_share_and_keeps_the_order_of_pixels() -> None:
+    image = np.random.default_rng(0).integers(60, 120, (81, 81), dtype=np.uint8)
+    plain = augmented(image)[0]
+    means, spreads = [], []
+    for changed in augmented(image, contrast=0.2):
+        order = plain.flatten().argsort(stable=True)
+        assert (changed.flatten()[order].diff() >= -1e-6).all()
+        means.append(float(changed.mean() / plain.mean()))
+        spreads.append(float(changed.std() / changed.mean() / (plain.std() / plain.mean())))
+    for ratios in (means, spreads):
+        assert 0.799 <= min(ratios) < 0.92
+        assert 1.08 < max(ratios) <= 1.201
 
 
 def test_the_best_epoch_has_the_highest_accuracy_and_is_the_latest_of_equals(

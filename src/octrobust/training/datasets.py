@@ -57,7 +57,8 @@ class StoredFloats:
 
 
 class Augmented(Dataset[tuple[Tensor, int]]):
-    """Random resized crop and flip, as in the paper's notebooks.
+    """Random resized crop and flip, as in the paper's notebooks; beyond them, rotation and changes
+    of brightness and contrast, where `how` has them.
 
     An item is addressed by (epoch, position) and depends on these and the seed alone, so that
     loader workers, resumed runs and ranks all see the same images.
@@ -80,6 +81,9 @@ class Augmented(Dataset[tuple[Tensor, int]]):
         return self._augment(torch.from_numpy(image), rng), int(self.targets[position])
 
     def _augment(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        if self.how.rotation:
+            angle = rng.uniform(-self.how.rotation, self.how.rotation)
+            image = F.rotate(image, angle, F.InterpolationMode.BILINEAR)
         top, left, height, width = _crop(
             image.shape[-2], image.shape[-1], self.how.crop_scale_min, rng
         )
@@ -87,6 +91,9 @@ class Augmented(Dataset[tuple[Tensor, int]]):
         image = F.resized_crop(image, top, left, height, width, size, antialias=True)
         if rng.random() < self.how.flip:
             image = F.horizontal_flip(image)
+        if self.how.contrast:
+            brighter, steeper = rng.uniform(1 - self.how.contrast, 1 + self.how.contrast, 2)
+            image = F.adjust_contrast(F.adjust_brightness(image, brighter), steeper)
         return image.clamp_(0.0, 1.0)
 
 
