@@ -43,6 +43,7 @@ Distinct = Annotated[list[T], AfterValidator(_distinct)]
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 
 SPLITS = ("train", "validation", "test", "extra")
+MOST_AT_ONCE = 1024  # threads or processes: more is a slip of the finger
 # Inception-ResNet-V1's strides leave nothing of an image smaller than this.
 SMALLEST_IMAGE = 75
 
@@ -302,9 +303,9 @@ class Replay(Section):
 class Compute(Section):
     """How, never what: nothing here may change a result beyond a device's rounding."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-    threads: Positive | None
-    workers: NonNegative
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
+    threads: Annotated[int, Field(gt=0, le=MOST_AT_ONCE)] | None
+    workers: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)]
     predict_batch_size: Positive
     attack_batch_size: Positive | None
     shard_size: Positive
