@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import re
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from octrobust import config
+from octrobust.errors import one_line_errors
 
+# The same examples in every run, and no store of failed ones.
+hypothesis.settings.register_profile(
+    "fixed", derandomize=True, database=None, deadline=None, max_examples=25
+)
+hypothesis.settings.load_profile("fixed")
 # Tests run small networks: threads would cost more than they bring.
 torch.set_num_threads(1)
 
@@ -37,6 +49,49 @@ def data_section(**changes: object) -> config.Data:
         "phantom": {"patients_per_class": 1, "images_per_patient": 1, "seed": 1},
     }
     return config.Data.model_validate({**values, **changes})
+
+
+def picture(
+    shade: int, kind: str = "JPEG", mode: str = "L", size: tuple[int, int] = (12, 9)
+) -> bytes:
+    """An image file: a slope, so that it is no constant, another one for every shade."""
+    width, height = size
+    slope = np.linspace(0, 60, width)[None] + np.linspace(0, 30, height)[:, None]
+    values = np.uint8(slope + shade)
+    image = Image.fromarray(values.astype(np.uint16) * 257 if mode == "I;16" else values)
+    out = io.BytesIO()
+    (image if mode == "I;16" else image.convert(mode)).save(out, kind)
+    return out.getvalue()
+
+
+Refused = Callable[[Callable[[], object]], str]
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Call something as a stage does; it must end with exit code 2 and one line, returned."""
+
+    def run(call: Callable[[], object]) -> str:
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as ended, one_line_errors():
+                call()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        assert ended.value.code == 2
+        return one_error(capfd.readouterr().err)
+
+    return run
+
+
+def one_error(stderr: str) -> str:
+    """The error in what a stage wrote: its last line, and the only one beside progress bars."""
+    bar = re.compile(r"\[[\d:]+[<,]")
+    lines = [line for line in stderr.splitlines() if line.strip() and not bar.search(line)]
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: ")
+    return lines[0].removeprefix("error: ")
 
 
 def blobs(count: int, side: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from octrobust.errors import UserError
+from octrobust.files import read_yaml
 
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+T = TypeVar("T")
+
+LARGEST = 2**31 - 1  # torch's and NumPy's seeds and sizes hold no larger ones everywhere
+
+
+def _distinct(values: list[T]) -> list[T]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("distinct", "Each must be another")
+    return values
+
+
+Positive = Annotated[int, Field(gt=0, le=LARGEST)]
+NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+BatchSize = Annotated[int, Field(ge=2, le=LARGEST)]  # BatchNorm cannot be trained on one image
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Where = Annotated[str, Field(pattern=r"^[^\x00]+$")]  # a path
+Distinct = Annotated[list[T], AfterValidator(_distinct)]
+Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 
 SPLITS = ("train", "validation", "test", "extra")
+MOST_AT_ONCE = 1024  # threads or processes: more is a slip of the finger
 # Inception-ResNet-V1's strides leave nothing of an image smaller than this.
 SMALLEST_IMAGE = 75
-_SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Phantom(Section):
@@ -39,8 +62,8 @@ class Phantom(Section):
 
 class Data(Section):
     source: Literal["phantom", "kermany", "folder"]
-    root: str | None
-    archive: str | None
+    root: Where | None
+    archive: Where | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None
     classes: tuple[Name, Name]
     image_size: Annotated[int, Field(ge=SMALLEST_IMAGE, le=1024)]
@@ -56,8 +79,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Data:
-        if self.classes[0] == self.classes[1]:
-            raise ValueError("classes: the two classes must differ")
+        if self.classes[0].casefold() == self.classes[1].casefold():
+            raise ValueError("classes: the two classes must differ, and not in case alone")
         if self.source == "folder" and not self.root:
             raise ValueError("root: source 'folder' needs data.root, a directory of CLASS/ folders")
         if self.archive and self.source != "kermany":
@@ -82,7 +105,7 @@ class Split(Section):
 
 
 class Model(Section):
-    weights: str  # vggface2, casia-webface, none, or a path
+    weights: Where  # vggface2, casia-webface, none, or a path
     standardisation: Literal["none", "facenet"]
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
@@ -106,7 +129,7 @@ class Fit(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NonNegativeFloat
     schedule: Literal["constant", "cosine"]
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: BatchSize
     epochs: Positive
     precision: Literal["auto", "fp32", "bf16"]
     seed: NonNegative
@@ -114,7 +137,7 @@ class Fit(Section):
 
 
 class Variant(Section):
-    freeze_through: str | None
+    freeze_through: Name | None
 
 
 class Train(Fit):
@@ -143,8 +166,8 @@ class Shortcuts(Section):
         of_fista = (self.screen, self.first_const, self.warm_start)
         if self.solver == "projection" and of_fista != ("every", "given", False):
             raise ValueError(
-                "solver projection: screen, first_const and warm_start are fista's; leave them at "
-                "every, given and false"
+                "solver: projection has no screen, first_const or warm_start, which are fista's; "
+                "leave them at every, given and false"
             )
         return self
 
@@ -227,9 +250,6 @@ class Harden(Fit):
         return self
 
 
-Budgets = Annotated[list[PositiveFloat], Field(min_length=1)]
-
-
 def middle(budgets: Sequence[float]) -> float:
     """The budget that models are judged by; of an even number the larger of the two."""
     return sorted(budgets)[len(budgets) // 2]
@@ -238,9 +258,9 @@ def middle(budgets: Sequence[float]) -> float:
 class AttackSizes(Section):
     """How hard the battery tries; see `octrobust.attack.suite`. A count of 0: not run."""
 
-    l2: Budgets
-    linf: Budgets
-    steps: Annotated[int, Field(ge=2)]
+    l2: Several[PositiveFloat]
+    linf: Several[PositiveFloat]
+    steps: Annotated[int, Field(ge=2, le=LARGEST)]
     restarts: NonNegative
     square_queries: NonNegative
     hop_skip_jump_rounds: NonNegative
@@ -251,24 +271,18 @@ class AttackSizes(Section):
 class Battery(AttackSizes):
     """Of which models, on which images."""
 
-    models: Annotated[list[Name], Field(min_length=1)]
+    models: Several[Name]
     images_per_class: Positive | None
-    channels: Annotated[list[Literal["grey", "rgb"]], Field(min_length=1)]
+    channels: Several[Literal["grey", "rgb"]]
 
 
 class Evaluate(Section):
-    adaptive: Annotated[list[Name], Field(min_length=1)]
+    adaptive: Several[Name]
     images_per_class: Positive | None
-    seeds: list[NonNegative]
+    seeds: Distinct[NonNegative]
     confidence_level: Annotated[float, Field(gt=0.5, lt=1)]
-    corruption_severities: list[Annotated[int, Field(ge=1, le=5)]]
+    corruption_severities: Distinct[Annotated[int, Field(ge=1, le=5)]]
     battery: Battery
-
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> Evaluate:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: each must be another")
-        return self
 
 
 class CarliniWagner(Section):
@@ -286,7 +300,7 @@ class Replay(Section):
     standardisation: Literal["none", "facenet"]
     learning_rate: PositiveFloat
     momentum: Annotated[float, Field(ge=0, lt=1)]
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: BatchSize
     epochs_before_attack: PositiveFloat
     epochs_of_hardening: PositiveFloat
     share_of_validation: Annotated[float, Field(gt=0, le=1)]
@@ -298,9 +312,9 @@ class Replay(Section):
 class Compute(Section):
     """How, never what: nothing here may change a result beyond a device's rounding."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-    threads: Positive | None
-    workers: NonNegative
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,2})?)$")]
+    threads: Annotated[int, Field(gt=0, le=MOST_AT_ONCE)] | None
+    workers: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)]
     predict_batch_size: Positive
     attack_batch_size: Positive | None
     shard_size: Positive
@@ -319,6 +333,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
+        for name in self.train.variants:
+            if name.startswith(HARDENED):
+                raise ValueError(f"train.variants.{name}: {HARDENED}... is for hardened models")
         if self.attack.target not in self.train.variants:
             known = ", ".join(self.train.variants)
             raise ValueError(f"attack.target: '{self.attack.target}' is none of: {known}")
@@ -352,20 +369,24 @@ class Params(Section):
         return [name for name, way in self.hardened().items() if way.method == "duplicates"]
 
 
-def _describe(error: ValidationError) -> str:
-    problems = []
-    for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            problems.append(f"{where}: unknown parameter")
-        elif item["type"] == "missing":
-            problems.append(f"{where}: missing")
-        elif item["type"] == "value_error":
-            text = str(item["ctx"]["error"])
-            problems.append(f"{where}.{text}" if where else text)
-        else:
-            problems.append(f"{where}: {item['msg']} (got {item['input']!r})")
-    return "; ".join(problems)
+def _short(value: object) -> str:
+    shortened = reprlib.Repr()
+    shortened.maxstring = shortened.maxother = 60
+    try:
+        return shortened.repr(value)
+    except ValueError:  # Python prints no number of more than 4300 digits
+        return "a number too long to show"
+
+
+def _describe(item: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "value_error":  # ours, and begins with a key
+        return f"{where}{'.' if where else ''}{item['ctx']['error']}"
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown parameter"
+    if item["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where or 'all of it'}: {item['msg']} (got {_short(item['input'])})"
 
 
 def parse(values: object, source: str = "parameters") -> Params:
@@ -375,29 +396,12 @@ def parse(values: object, source: str = "parameters") -> Params:
         UserError: with every offending key by its dotted name.
     """
     try:
-        return Params.model_validate(_scientific(values))
+        return Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: {_describe(error)}") from None
+        problems = "; ".join(map(_describe, error.errors(include_url=False)))
+        raise UserError(f"{source}: {problems}") from None
 
 
 def load(path: Path | str = "params.yaml") -> Params:
     """Read and check a parameter file."""
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    return parse(values, str(path))
-
-
-def _scientific(values: object) -> object:
-    """YAML 1.1 reads ``1e-3`` as a string where DVC's YAML 1.2 reads a number: make them agree."""
-    if isinstance(values, dict):
-        return {key: _scientific(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_scientific(value) for value in values]
-    if isinstance(values, str) and len(values) < 24 and _SCIENTIFIC.fullmatch(values):
-        return float(values)
-    return values
+    return parse(read_yaml(Path(path)), str(path))

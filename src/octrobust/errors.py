@@ -12,13 +12,20 @@ from contextlib import contextmanager
 class UserError(Exception):
     """A bad input, parameter or environment.
 
-    The message is one line that says what is wrong, where, and how to mend it.
+    The message says what is wrong, where, and how to mend it. It is made one line, and characters
+    that a terminal would act on are escaped: file names come from others.
     """
 
+    def __init__(self, message: str) -> None:
+        line = " ".join(part.strip() for part in message.splitlines())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
-# What a full, read-only or failing disk says; other system errors are faults of the program.
+
+# What a disk that is full, read-only or failing says, and a path that is something else than what
+# belongs there; other system errors are faults of the program.
 _DISK = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
 }
 
 
@@ -31,17 +38,17 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in _DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {where}{error.strerror}: mend that and run the same command again, what is "
-            "finished is kept",
-            file=sys.stderr,
+        line = UserError(
+            f"{where}{error.strerror}: mend that and run the same command again, what is finished "
+            "is kept"
         )
+        print(f"error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on from here", file=sys.stderr)

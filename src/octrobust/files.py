@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
 from octrobust.errors import UserError
 
@@ -43,8 +45,15 @@ def project_home(start: Path | None = None) -> Path:
 
 def user_path(text: str) -> Path:
     """A path from params.yaml: relative ones start at the user's own checkout, since a queued
-    experiment runs in a copy elsewhere."""
-    return project_home() / Path(text).expanduser()
+    experiment runs in a copy elsewhere.
+
+    Raises:
+        UserError: ``~name`` of nobody here.
+    """
+    try:
+        return project_home() / Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"'{text}': there is no such home folder") from None
 
 
 def scratch(name: str) -> Path:
@@ -110,11 +119,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """Raises a `UserError` where the file is missing or is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` first") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro`") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): delete it and run again") from None
 
 
@@ -125,12 +137,57 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
         writer.writerows(rows)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """The rows of a table with a header.
+
+    Args:
+        columns: what the header must be; None: anything.
+
+    Raises:
+        UserError: the file is missing, damaged, or another table.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as source:
-            return list(csv.DictReader(source))
+            reader = csv.DictReader(source, strict=True)
+            rows = list(reader)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` first") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro`") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table ({error}): run `dvc repro`") from None
+    found = reader.fieldnames
+    if not found or (columns is not None and tuple(found) != tuple(columns)):
+        needs = f"the columns {', '.join(columns)}" if columns else "a line with its columns"
+        raise UserError(f"{path} is another table: it needs {needs}: run `dvc repro`")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise UserError(
+                f"{path} is damaged: row {number} has not the header's {len(found)} columns: "
+                "run `dvc repro`"
+            )
+    return rows
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content, as DVC reads it: YAML 1.2, in which ``1e-3`` is a number and ``no`` a
+    string, and with no key twice.
+
+    Raises:
+        UserError: the file is missing or is no such YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run from the project's root") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{path} is not valid YAML: {where}{error.problem}") from None
+    except Exception as error:  # for a tag that does not fit its value, whatever comes up
+        raise UserError(f"{path} is not valid YAML: {error or type(error).__name__}") from None
 
 
 def sha256_file(path: Path) -> str:
@@ -139,11 +196,18 @@ def sha256_file(path: Path) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """A short key of everything that determines a result (JSON-able values, bytes or paths)."""
+    """A short key of everything that determines a result (JSON-able values, bytes or paths).
+
+    Raises:
+        UserError: a path is missing.
+    """
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            total.update(sha256_file(part).encode())
+            try:
+                total.update(sha256_file(part).encode())
+            except FileNotFoundError:
+                raise UserError(f"{part} does not exist: run `dvc repro` first") from None
         elif isinstance(part, bytes):
             total.update(part)
         else:

@@ -178,3 +178,42 @@ def test_a_plain_tar_a_tar_holding_a_zip_and_an_encrypted_zip(tmp_path: Path) ->
     plain.write_bytes(encrypted)
     with pytest.raises(UserError, match="encrypted"):
         extract(plain, target, is_jpeg)
+
+
+def pax(size: int) -> bytes:
+    """A header that says: `size` bytes of the next member's attributes follow."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["first", "second"])
+def test_a_header_that_swells_is_refused_before_it_is_read(tmp_path: Path, before: int) -> None:
+    archive = tmp_path / "archive"
+    with gzip.open(archive, "wb") as out:
+        out.write(tarfile.TarInfo("empty").tobuf() * before)
+        out.write(pax(archives.MAX_FILE_BYTES + 1))
+        out.write(bytes(1 << 20))  # the rest need not be there: it would be read to its end
+    assert "a header of 671" in refused(archive, tmp_path)
+
+
+def test_headers_of_headers_are_an_error(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(pax(0) * 3000 + bytes(1024))
+    assert "cannot be unpacked" in refused(archive, tmp_path)
+
+
+def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "archive", [("x.jpeg", bytes(50_000))])
+    data = bytearray(archive.read_bytes())
+    for at, offset in ((data.find(b"PK\1\2"), 24), (data.find(b"PK\3\4"), 22)):
+        data[at + offset : at + offset + 4] = (10).to_bytes(4, "little")
+    archive.write_bytes(data)
+    assert "cannot be unpacked" in refused(archive, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"text", b"\x1f\x8b", b"\x89PNG\r\n\x1a\n", bytes(100)])
+def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(content)
+    assert "neither a zip nor a tar archive" in refused(archive, tmp_path)

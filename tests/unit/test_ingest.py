@@ -1,34 +1,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from octrobust.data.index import IndexRow, another_name, parse_name, read_index, write_index
 from octrobust.data.ingest import ingest
 from octrobust.errors import UserError
 from octrobust.files import read_csv
-from tests.conftest import data_section
-
-
-def picture(
-    shade: int, kind: str = "JPEG", mode: str = "L", size: tuple[int, int] = (12, 9)
-) -> bytes:
-    image = Image.new("L", size, shade)
-    out = io.BytesIO()
-    (image.convert(mode) if mode != "I;16" else sixteen_bit(image)).save(out, kind)
-    return out.getvalue()
-
-
-def sixteen_bit(image: Image.Image) -> Image.Image:
-    return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+from tests.conftest import data_section, picture
 
 
 class Case:
@@ -123,58 +107,33 @@ def test_bytes_are_copied_and_indexed(case: Case) -> None:
     }
 
 
-def unreadable(case: Case) -> dict[str, bytes]:
-    """Files in both classes, some with equal bytes, that are no images, and why."""
-    jpeg = picture(9, size=(64, 64))
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(noise).save(out, "JPEG")
-    volume = io.BytesIO()
-    frames = [Image.new("L", (5, 5), shade) for shade in range(3)]
-    frames[0].save(volume, "TIFF", save_all=True, append_images=frames[1:])
-    # The header says more pixels than Pillow thinks safe, and less than twice as many.
-    bomb = bytearray(picture(1, "BMP"))
-    bomb[18:26] = (10_000).to_bytes(4, "little") * 2
-    return {
-        "CNV/empty.jpeg": b"",
-        "NORMAL/empty.jpeg": b"",
-        "CNV/half.jpeg": out.getvalue()[: len(out.getvalue()) // 2],
-        "CNV/page.jpg": b"<html>not found</html>",
-        "CNV/postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "CNV/bomb.bmp": bytes(bomb),
-        "CNV/start.jpeg": jpeg[:20],
-        "NORMAL/volume.tiff": volume.getvalue(),
-    }
+# In both classes, some with equal bytes; test_bad_images has the many ways of being none.
+UNREADABLE = {"CNV/empty.jpeg": b"", "NORMAL/empty.jpeg": b"", "CNV/page.jpg": b"<html>"}
 
 
 def test_unreadable_files_are_listed_and_left_out(case: Case) -> None:
-    bad = unreadable(case)
-    two_classes(case).add(bad)
+    two_classes(case).add(UNREADABLE)
     for name in ("gone.png", "itself.png"):
         (case.root / "CNV" / name).symlink_to(name.replace("gone", "nowhere"))
-    rows = case.run(max_quarantined=10)
+    rows = case.run(max_quarantined=5)
     assert {row.path for row in rows} == {"CNV/CNV-2-1.jpeg", "NORMAL/NORMAL-1-1.jpeg"}
     listed = {row["path"]: row["error"] for row in read_csv(case.quarantine)}
-    assert list(listed) == sorted([*bad, "CNV/gone.png", "CNV/itself.png"])
+    assert list(listed) == sorted([*UNREADABLE, "CNV/gone.png", "CNV/itself.png"])
     assert listed["CNV/empty.jpeg"] == listed["NORMAL/empty.jpeg"] == "empty file"
-    assert "truncated" in listed["CNV/half.jpeg"]
-    assert "bomb" in listed["CNV/bomb.bmp"]
-    assert listed["CNV/postscript.png"].startswith("none of JPEG")
-    assert listed["NORMAL/volume.tiff"] == "3 images in one file"
     assert listed["CNV/gone.png"] == "No such file or directory"
     assert "symbolic links" in listed["CNV/itself.png"]
-    assert case.numbers()["quarantined"] == 10
+    assert case.numbers()["quarantined"] == 5
     assert case.numbers()["duplicates"] == 0
 
 
 def test_too_many_unreadable_files_stop_the_run(case: Case) -> None:
     two_classes(case).run()
-    case.add(unreadable(case))
-    message = case.fails(max_quarantined=7)
-    assert message.startswith("8 of 10 images cannot be read, where data.max_quarantined is 7")
-    assert "CNV/bomb.bmp (" in message
+    case.add(UNREADABLE)
+    message = case.fails(max_quarantined=2)
+    assert message.startswith("3 of 5 images cannot be read, where data.max_quarantined is 2")
+    assert "CNV/empty.jpeg (empty file)" in message
     assert str(case.quarantine) in message
-    assert len(read_csv(case.quarantine)) == 8
+    assert len(read_csv(case.quarantine)) == 3
 
 
 def test_a_class_of_unreadable_images_is_an_error_within_the_tolerance_too(case: Case) -> None:
@@ -268,14 +227,6 @@ def test_a_name_that_is_not_utf8_still_fits_an_index(case: Case) -> None:
     assert case.run()[1].path == "CNV/caf\ufffd.png"
 
 
-def test_a_class_without_images_says_where_it_looked(case: Case) -> None:
-    case.add({"NORMAL/a.png": picture(1, "PNG"), "cnv/a.png": picture(2, "PNG")})
-    message = case.fails()
-    assert f"no images of class CNV in {case.root / 'CNV'}" in message
-    assert "'NORMAL', 'cnv'" in message
-    assert "is not a folder" in case.fails(root=str(case.root / "nowhere"))
-
-
 def test_the_users_images_are_never_what_the_stage_replaces(case: Case) -> None:
     case.root = case.out
     two_classes(case)
@@ -332,28 +283,3 @@ def test_the_index_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_index(path, [row, replace(row, path="CNV/é.png")])
     assert read_index(path) == [row, replace(row, path="CNV/é.png")]
     assert path.read_text().splitlines()[0] == ",".join(asdict(row))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "path,label\nCNV/a.png,CNV\n",
-        "path,label,patient,image,sha256,width,height,mode\nCNV/a.png,CNV,1,1,ab,wide,9,L\n",
-        "path,label,patient,image,sha256,width,height,mode\nCNV/a.png,CNV,1,1,ab,9,9\n",
-        "path,label,patient,image,sha256,width,height,mode\na,CNV,1,1,ab,9,9,L,more\n",
-    ],
-)
-def test_what_is_no_index_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "index.csv"
-    path.write_text(text)
-    with pytest.raises(UserError, match="is not an index"):
-        read_index(path)
-
-
-def test_a_missing_or_binary_index(tmp_path: Path) -> None:
-    path = tmp_path / "index.csv"
-    with pytest.raises(UserError, match="does not exist"):
-        read_index(path)
-    path.write_bytes(b"\xff\xfe\x00p")
-    with pytest.raises(UserError, match="is not an index"):
-        read_index(path)

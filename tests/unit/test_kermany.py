@@ -10,19 +10,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from PIL import Image
 
 from octrobust.data.index import IndexRow, read_index
 from octrobust.data.ingest import ingest
 from octrobust.errors import UserError
 from tests.conftest import data_section
-
-
-def scan(shade: int) -> bytes:
-    out = io.BytesIO()
-    Image.new("L", (12, 9), shade).save(out, "JPEG")
-    return out.getvalue()
-
+from tests.conftest import picture as scan
 
 # One tree of the set: official folders that share patient 5, and a name with two images.
 TREE = {

@@ -19,7 +19,6 @@ from octrobust.model.build import (
 )
 from octrobust.model.predict import probabilities
 from octrobust.model.store import WEIGHTS, load_model, save_model
-from octrobust.model.weights import load_weights
 
 NONE = Model(weights="none", standardisation="none", dropout=0.6)
 
@@ -137,36 +136,3 @@ def test_offline_download_is_one_clear_line(
         monkeypatch.setenv(name, "")
     with pytest.raises(UserError, match="could not be downloaded"):
         build(Model(weights="vggface2", standardisation="none", dropout=0.6))
-
-
-class Payload:
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return open, (self.path, "w")
-
-
-def test_a_pickle_with_a_payload_is_refused_without_being_run(
-    tmp_path: Path, model: OCTClassifier
-) -> None:
-    victim = tmp_path / "written"
-    torch.save({"logits.weight": Payload(str(victim))}, tmp_path / "evil.pt")
-    with pytest.raises(UserError, match="nothing in it was run"):
-        load_weights(model.network, str(tmp_path / "evil.pt"))
-    assert not victim.exists()
-
-
-@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
-def test_a_damaged_weight_file_is_refused(name: str, tmp_path: Path, model: OCTClassifier) -> None:
-    (tmp_path / name).write_bytes(b"PK\x03\x04 not much of a file")
-    with pytest.raises(UserError, match="damaged"):
-        load_weights(model.network, str(tmp_path / name))
-
-
-def test_foreign_and_missing_weights_are_refused(tmp_path: Path, model: OCTClassifier) -> None:
-    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="does not fit"):
-        load_weights(model.network, str(tmp_path / "other.safetensors"))
-    with pytest.raises(UserError, match="is no file"):
-        load_weights(model.network, "vgface2")

@@ -23,7 +23,7 @@ from octrobust.evaluation import robustness
 from octrobust.evaluation.distortion import distortion, histogram
 from octrobust.evaluation.flags import Flag
 from octrobust.evaluation.metrics import classification
-from octrobust.files import write_csv, write_json
+from octrobust.files import sha256_file, write_csv, write_json
 from octrobust.report.examples import Example, median_example
 from octrobust.report.page import build, data_statement
 from octrobust.report.results import read_results
@@ -84,11 +84,7 @@ def write_adversarial(folder: Path, arrays: Path, succeeded: list[bool]) -> None
     for number, start in enumerate(range(0, IMAGES, 5)):  # 5: the last shard is not full
         name = f"shard-{number:05d}.npz"
         np.savez_compressed(folder / name, x_adv=moved[start : start + 5].astype(np.float32))
-        shards.append({"name": name, "sha256": ""})
-    write_json(
-        folder / "manifest.json",
-        {"shard_size": 5, "shape": [1, SIDE, SIDE], "shards": shards, "made_by": {}},
-    )
+        shards.append({"name": name, "sha256": sha256_file(folder / name)})
     rows = []
     for i, success in enumerate(succeeded):
         target = int(images.targets[i])
@@ -101,6 +97,9 @@ def write_adversarial(folder: Path, arrays: Path, succeeded: list[bool]) -> None
         row["linf"] = float(steps[i]) if success else ""
         rows.append(row)
     write_csv(folder / "records.csv", rows, RECORD_COLUMNS)
+    manifest = {"shard_size": 5, "shape": [1, SIDE, SIDE], "shards": shards, "made_by": {}}
+    records = {"records_sha256": sha256_file(folder / "records.csv")}
+    write_json(folder / "manifest.json", {**manifest, **records})
 
 
 def score(correct: int) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from octrobust.attack import ElasticNet, shards
 from octrobust.attack.shards import AdversarialSet, Clean, craft, open_adversarial
 from octrobust.errors import UserError
 from octrobust.files import sha256_file
+from tests.conftest import Refused
 
 Trained = tuple[nn.Module, Tensor, Tensor]
 
@@ -114,25 +118,132 @@ def test_a_killed_run_goes_on_at_the_next_shard_with_the_same_bytes(
         assert sha256_file(whole / name) == sha256_file(cut / name), name
 
 
-def test_a_damaged_unfinished_shard_is_made_again(small_network: Trained, tmp_path: Path) -> None:
-    make(small_network, tmp_path / "whole")
-    unfinished = tmp_path / "cut" / "unfinished"
-    unfinished.mkdir(parents=True)
-    (unfinished / "shard-00001.npz").write_bytes(b"PK\x03\x04 half a shard")
-    (unfinished / "shard-00001.json").write_text("1.0")
-    make(small_network, tmp_path / "cut")
-    for path in (tmp_path / "whole" / "out").iterdir():
-        assert sha256_file(path) == sha256_file(tmp_path / "cut" / "out" / path.name)
-
-
-def test_a_damaged_stored_shard_is_one_clear_error(small_network: Trained, tmp_path: Path) -> None:
-    found = make(small_network, tmp_path)
-    path = tmp_path / "out" / "shard-00002.npz"
+def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[at] ^= 0x10
     path.write_bytes(bytes(data))
-    with pytest.raises(UserError, match="shard-00002"):
-        found.shard(2)
+
+
+def swap(folder: Path) -> None:
+    """Another shard, whole, under this one's name."""
+    (folder / "shard-00001.npz").write_bytes((folder / "shard-00000.npz").read_bytes())
+
+
+def swap_both(folder: Path) -> None:
+    """With its note, so that the checksum is right."""
+    swap(folder)
+    note = folder / "shard-00001.json"
+    if note.exists():
+        note.write_bytes((folder / "shard-00000.json").read_bytes())
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit of the images": lambda f: flip(f / "shard-00001.npz", 2000),
+    "a bit of a name": lambda f: flip(f / "shard-00001.npz", 31),
+    "a bit of a date": lambda f: flip(f / "shard-00001.npz", 11),  # npz itself lets this pass
+    "a bit of the last bytes": lambda f: flip(f / "shard-00001.npz", -3),
+    "cut short": lambda f: os.truncate(f / "shard-00001.npz", 1000),
+    "empty": lambda f: os.truncate(f / "shard-00001.npz", 0),
+    "missing": lambda f: (f / "shard-00001.npz").unlink(),
+    "a folder": lambda f: ((f / "shard-00001.npz").unlink(), (f / "shard-00001.npz").mkdir()),
+    "bytes added": lambda f: (f / "shard-00001.npz").open("ab").write(b"x"),
+    "another shard": swap,
+    "another shard and its note": swap_both,
+    "objects": lambda f: np.savez(f / "shard-00001.npz", x_adv=np.array([{}], dtype=object)),
+}
+NOTES = {"no note": None, "an empty note": "", "half a note": '{"sha2', "a number": "1.0"}
+
+
+@pytest.fixture(scope="module")
+def finished(small_network: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set in out/, and what it was made from in unfinished/."""
+    folder = tmp_path_factory.mktemp("set")
+    make(small_network, folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", [*(name for name in DAMAGE if name != "a folder"), *NOTES])
+def test_a_damaged_unfinished_shard_is_made_again(
+    name: str, small_network: Trained, finished: Path, tmp_path: Path
+) -> None:
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(finished / "unfinished", unfinished)
+    if name in DAMAGE:
+        DAMAGE[name](unfinished)
+    elif NOTES[name] is None:
+        (unfinished / "shard-00001.json").unlink()
+    else:
+        (unfinished / "shard-00001.json").write_text(NOTES[name] or "")
+    others = unfinished / "shard-00002.npz"
+    kept = others.stat().st_mtime_ns
+    make(small_network, tmp_path)
+    assert contents(tmp_path / "out") == contents(finished / "out")
+    assert others.stat().st_mtime_ns == kept  # the good ones are not made again
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_shard_of_a_finished_set_is_one_clear_error(
+    name: str, finished: Path, tmp_path: Path, refused: Refused
+) -> None:
+    shutil.copytree(finished / "out", tmp_path / "out")
+    DAMAGE[name](tmp_path / "out")
+    found = open_adversarial(tmp_path / "out")
+    found.load([0, 14])  # the other shards are as they were
+    assert "shard-00001.npz" in refused(lambda: found.load([0, 7]))
+    assert "shard-00001.npz" in refused(lambda: found.unpack(tmp_path / "all.npy"))
+    assert not list(tmp_path.glob("*all.npy*"))
+
+
+def test_every_flipped_bit_of_a_stored_shard_is_found(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "out", tmp_path / "out")
+    found, path = open_adversarial(tmp_path / "out"), tmp_path / "out" / "shard-00001.npz"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 61):
+        flip(path, at)
+        with pytest.raises(UserError, match="shard-00001"):
+            found.shard(1)
+        path.write_bytes(whole)
+    found.shard(1)
+
+
+TABLES: dict[str, tuple[str, str | None]] = {
+    "no records": ("records.csv", None),
+    "empty records": ("records.csv", ""),
+    "other records": ("records.csv", "row,target\n1,0\n"),
+    "no manifest": ("manifest.json", None),
+    "an empty manifest": ("manifest.json", ""),
+    "half a manifest": ("manifest.json", '{"shard_size": 7'),
+    "a list": ("manifest.json", "[]"),
+    "another manifest": ("manifest.json", "{}"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_damaged_table_of_a_finished_set(
+    name: str, finished: Path, tmp_path: Path, refused: Refused
+) -> None:
+    shutil.copytree(finished / "out", tmp_path / "out")
+    file, text = TABLES[name]
+    (tmp_path / "out" / file).unlink()
+    if text is not None:
+        (tmp_path / "out" / file).write_text(text)
+    assert file in refused(lambda: open_adversarial(tmp_path / "out"))
+
+
+def test_a_record_changed_by_hand_is_found(
+    finished: Path, tmp_path: Path, refused: Refused
+) -> None:
+    shutil.copytree(finished / "out", tmp_path / "out")
+    path = tmp_path / "out" / "records.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3] + lines[4:]))
+    assert "records.csv is not the file that was stored" in refused(
+        lambda: open_adversarial(tmp_path / "out")
+    )
 
 
 def test_rgb_gives_three_channels_of_their_own(tmp_path: Path) -> None:

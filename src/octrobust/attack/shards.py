@@ -1,7 +1,8 @@
 """Adversarial sets on disk: compressed lossless shards with a record an image.
 
 A shard appears whole or not at all; an unfinished set goes on at its next shard. What is
-recorded is computed from the images as stored.
+recorded is computed from the images as stored. Every file that is read has its sha256 beside it
+or in the manifest.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ COLUMNS = (
 )
 
 
+MANIFEST = {"shard_size", "shape", "shards", "records_sha256", "made_by"}
+_AGAIN = "delete its folder and run `dvc repro`"
+
+
 @dataclass(frozen=True)
 class AdversarialSet:
     """A stored set.
@@ -50,7 +55,7 @@ class AdversarialSet:
     Attributes:
         records: column of records.csv to (N,) array; flags are bool, row, target and predictions
             int64, distances and const float64 with NaN where there is no success.
-        manifest: attack parameters, shard names with their sizes and sha256.
+        manifest: attack parameters, shard names with their sha256.
     """
 
     folder: Path
@@ -71,8 +76,11 @@ class AdversarialSet:
         return images
 
     def shard(self, number: int) -> NDArray[np.float32]:
-        """All images of one shard; a damaged file is a `UserError`."""
-        return read_shard(self.folder / self.manifest["shards"][number]["name"])["x_adv"]
+        """All images of one shard; a `UserError` where it is not the file that was stored."""
+        shard = self.manifest["shards"][number]
+        path = self.folder / shard["name"]
+        _check_sha256(path, shard["sha256"])
+        return read_shard(path)["x_adv"]
 
     def unpack(self, path: Path) -> NDArray[np.float32]:
         """All images as one memory map at `path`, for random access in training."""
@@ -88,8 +96,16 @@ class AdversarialSet:
 
 
 def open_adversarial(folder: Path) -> AdversarialSet:
-    """The set in `folder`, as `craft` left it."""
-    rows = read_csv(folder / "records.csv")
+    """The set in `folder`, as `craft` left it.
+
+    Raises:
+        UserError: the manifest or the records are missing, or are not those that were stored.
+    """
+    path, manifest = folder / "records.csv", read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST:
+        raise UserError(f"{folder / 'manifest.json'} is no adversarial set's: {_AGAIN}")
+    _check_sha256(path, manifest["records_sha256"])
+    rows = read_csv(path, COLUMNS)
     records: dict[str, Array] = {}
     for column in COLUMNS:
         values = [row[column] for row in rows]
@@ -99,7 +115,7 @@ def open_adversarial(folder: Path) -> AdversarialSet:
             records[column] = np.array([float(value or "nan") for value in values])
         else:
             records[column] = np.array([int(value) for value in values], dtype=np.int64)
-    return AdversarialSet(folder, records, read_json(folder / "manifest.json"))
+    return AdversarialSet(folder, records, manifest)
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,8 @@ def craft(
                 started = time.perf_counter()
                 _write_shard(path, _attack(attack, clean, rows, channels, bar, per_image))
                 cost = {"seconds": time.perf_counter() - started, **asdict(attack.spent)}
-                write_json(path.with_suffix(".json"), cost)
+                note = {"sha256": sha256_file(path), "cost": cost}
+                write_json(path.with_suffix(".json"), note)
             bar.n = float(start + len(rows))
             bar.refresh()
     _assemble(unfinished, len(starts), shard_size, made_by, out)
@@ -154,7 +171,7 @@ def craft(
 def crafting_cost(unfinished: Path) -> dict[str, float]:
     """What all shards took, over every resumed part: wall-clock ``seconds``, and images passed
     through a network (``gradients``, ``screens``, ``verdicts``; see `octrobust.attack.speed`)."""
-    costs = [read_json(path) for path in unfinished.glob("shard-*.json")]
+    costs = [read_json(path)["cost"] for path in unfinished.glob("shard-*.json")]
     return {name: sum(cost[name] for cost in costs) for name in costs[0]}
 
 
@@ -209,17 +226,24 @@ def read_shard(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as shard:
             return {name: shard[name] for name in shard.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}): delete its folder and run again"
-        ) from None
+        raise UserError(f"{path} cannot be read ({type(error).__name__}): {_AGAIN}") from None
+
+
+def _check_sha256(path: Path, expected: str) -> None:
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {_AGAIN}") from None
+    if found != expected:
+        raise UserError(f"{path} is not the file that was stored, by its sha256: {_AGAIN}")
 
 
 def _is_finished(path: Path, rows: Array) -> bool:
-    if not (path.exists() and path.with_suffix(".json").exists()):
-        return False
+    """Whether the shard is the one that was noted as finished."""
     try:
+        _check_sha256(path, read_json(path.with_suffix(".json"))["sha256"])
         return np.array_equal(read_shard(path)["row"], rows)
-    except (UserError, KeyError):
+    except (UserError, KeyError, TypeError):
         return False
 
 
@@ -234,10 +258,17 @@ def _assemble(
             link_or_copy(source, target)
             shape = read_shard(target)["x_adv"].shape[1:]
             shards.append({"name": target.name, "sha256": sha256_file(target)})
-        write_csv(temporary / "records.csv", _records(temporary, shards), COLUMNS)
+        records = temporary / "records.csv"
+        write_csv(records, _records(temporary, shards), COLUMNS)
         write_json(
             temporary / "manifest.json",
-            {"shard_size": shard_size, "shape": shape, "shards": shards, "made_by": made_by},
+            {
+                "shard_size": shard_size,
+                "shape": shape,
+                "shards": shards,
+                "records_sha256": sha256_file(records),
+                "made_by": made_by,
+            },
         )
 
 

@@ -6,7 +6,10 @@ archive that tries is refused all the same: it is not the data set it claims to 
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
 import lzma
 import re
 import stat
@@ -42,7 +45,10 @@ _DAMAGE = (
     ValueError,  # names that do not decode, numbers that are none
     NotImplementedError,  # a compression zipfile does not know
     OSError,
+    RecursionError,  # tar's headers of headers
 )
+# What tar is packed with, by its first bytes.
+_PACKED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def _inside(archive: Path, member: _Member) -> PurePosixPath:
 
 def _members(archive: Path) -> Iterator[_Member]:
     # Tar first: a zip file within an uncompressed tar looks like a zip at its end.
-    if tarfile.is_tarfile(archive):
+    if _is_tar(archive):
         yield from _of_tar(archive)
     elif zipfile.is_zipfile(archive):
         yield from _of_zip(archive)
@@ -156,9 +162,44 @@ def _of_zip(archive: Path) -> Iterator[_Member]:
             )
 
 
+class _Frugal(io.BufferedReader):
+    """Refuses to be read in pieces larger than any file may be.
+
+    Tar's long names and the like are read whole before a member is shown, so that a header's size
+    must be checked here: gigabytes of zeros pack to a few megabytes.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size > MAX_FILE_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
+
+
+def _plain(packed: IO[bytes]) -> _Frugal:
+    """A tar's own bytes."""
+    start = packed.read(6)
+    packed.seek(0)
+    for magic, unpack in _PACKED:
+        if start.startswith(magic):
+            return _Frugal(unpack(packed))  # type: ignore[arg-type]
+    return _Frugal(packed)  # type: ignore[arg-type]
+
+
+def _is_tar(archive: Path) -> bool:
+    try:
+        with archive.open("rb") as packed:
+            tarfile.TarInfo.frombuf(_plain(packed).read(tarfile.BLOCKSIZE), "utf-8", "replace")
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError):
+        return False
+    return True
+
+
 def _of_tar(archive: Path) -> Iterator[_Member]:
     # Not tarfile's stream mode: that one does not check gzip's length and checksum.
-    with archive.open("rb") as packed, tarfile.open(fileobj=packed, errors="replace") as source:
+    with (
+        archive.open("rb") as packed,
+        tarfile.open(fileobj=_plain(packed), mode="r:", errors="replace") as source,
+    ):
         for info in source:
             yield _Member(
                 name=info.name,

@@ -72,14 +72,14 @@ def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
     Raises:
         UserError: the files are missing, damaged, or of another image size.
     """
-    table = read_csv(folder / f"{name}.csv")
+    table = read_csv(folder / f"{name}.csv", COLUMNS)
     source = folder / f"{name}.npy"
     side = stored_side(image_size)
     try:
         pixels = np.load(source, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist: run `dvc repro prepare` first") from None
-    except (ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{source} is damaged ({error}): run `dvc repro prepare`") from None
     if pixels.dtype != np.uint8 or pixels.shape != (len(table), side, side):
         raise UserError(
@@ -87,10 +87,13 @@ def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
             f"data.image_size {image_size} need uint8 {(len(table), side, side)}: "
             "run `dvc repro prepare`"
         )
+    targets = [row["target"] for row in table]
+    if not set(targets) <= {"0", "1"}:
+        raise UserError(f"{folder / name}.csv is damaged: targets must be 0 or 1: run `dvc repro`")
     return ImageSet(
         name=name,
         pixels=pixels,
-        targets=np.array([int(row["target"]) for row in table], dtype=np.int64),
+        targets=np.array([int(target) for target in targets], dtype=np.int64),
         labels=tuple(row["label"] for row in table),
         patients=tuple(row["patient"] for row in table),
         paths=tuple(row["path"] for row in table),
@@ -112,7 +115,7 @@ def decode(path: Path, side: int) -> NDArray[np.uint8]:
             grey = to_grey(image)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro ingest`") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged bytes make Pillow's readers raise nearly anything
         raise UserError(f"{path} cannot be read as an image ({error})") from None
     width, height = grey.size
     short = min(width, height)
@@ -158,6 +161,7 @@ def prepare(
     with atomic_folder(out) as folder:
         for name in config.SPLITS:
             rows = read_index(splits / f"{name}.csv")
+            _check_labels(rows, data.classes, splits / f"{name}.csv")
             _write_pixels(folder / f"{name}.npy", [raw / row.path for row in rows], side, workers)
             write_csv(folder / f"{name}.csv", _table(rows, data.classes), COLUMNS)
             images[name] = len(rows)
@@ -168,6 +172,15 @@ def prepare(
         "seconds": round(time.perf_counter() - started, 3),
     }
     write_json(metrics, numbers)
+
+
+def _check_labels(rows: Sequence[IndexRow], classes: Sequence[str], table: Path) -> None:
+    for row in rows:
+        if row.label not in classes:
+            raise UserError(
+                f"{table}: '{row.path}' is labelled '{row.label}', none of data.classes "
+                f"({', '.join(classes)}): run `dvc repro split`"
+            )
 
 
 def _write_pixels(target: Path, paths: Sequence[Path], side: int, workers: int) -> None:

@@ -100,7 +100,7 @@ def _read(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` first") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         raise UserError(f"{path} is not a CSV file ({error}): run `dvc repro` again") from None
 
 

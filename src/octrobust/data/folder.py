@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from octrobust.errors import UserError
 
+_BREAKING = ("Cc", "Zl", "Zp")  # Unicode's control characters, line and paragraph separators
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp")
 
 
@@ -32,7 +34,7 @@ def find(root: Path, classes: Sequence[str]) -> list[Candidate]:
     Other folders and files of `root` are left alone, as is anything hidden. Links are followed.
 
     Raises:
-        UserError: `root` is no folder, or a class has no images.
+        UserError: a class has no images.
     """
     candidates = []
     for label in classes:
@@ -58,8 +60,8 @@ def files_under(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
     """Every file under `root`, as (path relative to it, path); nothing if `root` is no folder.
 
     Links are followed, to each folder once, so a loop ends. A link that leads nowhere counts as a
-    file: it stands for one that cannot be read. Bytes of a name that are not UTF-8 become U+FFFD
-    in the relative path.
+    file: it stands for one that cannot be read. Bytes of a name that are not UTF-8, and line
+    breaks and other control characters, become U+FFFD in the relative path.
 
     Raises:
         UserError: a folder cannot be read.
@@ -77,16 +79,14 @@ def files_under(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
                 path = Path(folder) / name
                 # Not pipes and devices: to open one could wait for ever.
                 if path.is_file() or not path.exists():
-                    yield PurePosixPath(_readable(path.relative_to(root))), path
+                    yield PurePosixPath(_decoded(path.relative_to(root))), path
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
 def no_images(label: str, where: Path, root: Path) -> UserError:
     """The error for a class without images, with what there is instead."""
-    if not root.is_dir():
-        return UserError(f"data.root: {root} is not a folder")
-    folders = sorted(_readable(path) for path in root.iterdir() if path.is_dir())
+    folders = sorted(_decoded(path) for path in root.iterdir() if path.is_dir())
     there = ", ".join(repr(Path(folder).name) for folder in folders[:8]) or "no folders"
     return UserError(
         f"no images of class {label} in {where} ({', '.join(EXTENSIONS)}); {root} has {there}: "
@@ -100,5 +100,10 @@ def _refuse(error: OSError) -> None:
         raise error
 
 
-def _readable(path: Path) -> str:
-    return os.fsencode(path.as_posix()).decode("utf-8", "replace")
+def _decoded(path: Path) -> str:
+    return readable(os.fsencode(path.as_posix()).decode("utf-8", "replace"))
+
+
+def readable(name: str) -> str:
+    """`name` with U+FFFD for line breaks and control characters, which no table or page holds."""
+    return "".join("\ufffd" if unicodedata.category(c) in _BREAKING else c for c in name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -45,17 +44,18 @@ def read_index(path: Path) -> list[IndexRow]:
     """Read an index or a split.
 
     Raises:
-        UserError: the file is missing or is no index.
+        UserError: the file is missing or is no index, or a path leads out of data/raw.
     """
     try:
-        return [_row(values) for values in read_csv(path)]
-    except (ValueError, TypeError, csv.Error) as error:
+        return [_row(values) for values in read_csv(path, COLUMNS)]
+    except ValueError as error:
         raise UserError(f"{path} is not an index of images ({error}): run `dvc repro`") from None
 
 
 def _row(values: dict[str, str]) -> IndexRow:
-    if tuple(values) != COLUMNS or None in values.values():
-        raise ValueError(f"each row needs {', '.join(COLUMNS)}")
+    path = PurePosixPath(values["path"])
+    if path.is_absolute() or ".." in path.parts or "\0" in values["path"]:
+        raise ValueError(f"'{path}' is outside data/raw")
     numbers = {name: int(values[name]) for name in ("width", "height")}
     return IndexRow(**{**values, **numbers})  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from octrobust import config
 from octrobust.data import folder, kermany
-from octrobust.data.arrays import to_grey
+from octrobust.data.arrays import MODES_8, MODES_16, to_grey
 from octrobust.data.folder import Candidate
 from octrobust.data.index import IndexRow, another_name, parse_name, write_index
 from octrobust.data.look_alikes import perceptual_hash
@@ -61,9 +61,10 @@ def ingest(data: config.Data, out: Path, quarantine: Path, metrics: Path, worker
     """Write the images of ``data.classes`` to ``out/CLASS/`` and their index to ``out/index.csv``.
 
     Bytes are copied unchanged. Identical ones are kept once, under the first path. Different
-    images of one name are all kept, see `index.another_name`. Files that cannot be decoded go to
-    `quarantine` (CSV: path in the source, error) and not to `out`; each file counts, also one of
-    several with the same bytes. `out` appears whole or not at all. Numbers go to `metrics`, JSON.
+    images of one name are all kept, see `index.another_name`. Files that cannot be decoded, or
+    show one grey only, go to `quarantine` (CSV: path in the source, error) and not to `out`; each
+    file counts, also one of several with the same bytes. `out` appears whole or not at all. Numbers
+    go to `metrics`, JSON.
     The result is the same for any number of `workers` (processes; 0 and 1: this one).
 
     Raises:
@@ -113,6 +114,8 @@ def _gather(data: config.Data, out: Path, workshop: Path, workers: int) -> list[
     if data.archive:
         return kermany.unpack(user_path(data.archive), data.sha256, data.classes, workshop)
     root = user_path(data.root) if data.root else kermany.download()
+    if not root.is_dir():
+        raise UserError(f"data.root: {root} is not a folder")
     if out.resolve() in (root.resolve(), *root.resolve().parents):
         raise UserError(f"data.root: {root} is in {out}, which this stage replaces: move it")
     find = kermany.find if data.source == "kermany" else folder.find
@@ -156,6 +159,8 @@ def _read(path: Path) -> _Picture | str:
             if path.stat().st_size == 0:
                 return "empty file"
             with Image.open(path, formats=FORMATS) as image:
+                image.verify()  # PNG's checksums, which load() passes over
+            with Image.open(path, formats=FORMATS) as image:
                 # A JPEG's further frames (MPO) are previews; a TIFF's are scans that would be lost.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 if frames > 1:
@@ -172,10 +177,13 @@ def _read(path: Path) -> _Picture | str:
 
 
 def _phash(image: Image.Image) -> str:
-    try:
-        return perceptual_hash(to_grey(image))
-    except ValueError:  # a mode without a defined range: for the expectations to say
+    """Raises a `ValueError` for what is no scan of a mode that could hold one."""
+    if image.mode not in (*MODES_8, *MODES_16):  # no defined range: for the expectations to say
         return ""
+    grey = to_grey(image)
+    if len(set(grey.getextrema())) == 1:
+        raise ValueError("one and the same grey throughout")
+    return perceptual_hash(grey)
 
 
 def _write_quarantine(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from octrobust.data.archives import extract
-from octrobust.data.folder import Candidate, files_under, is_image, no_images
+from octrobust.data.folder import Candidate, files_under, is_image, no_images, readable
 from octrobust.data.index import parse_name
 from octrobust.errors import UserError
 from octrobust.files import sha256_file
@@ -27,7 +27,7 @@ def find(root: Path, classes: Sequence[str]) -> list[Candidate]:
     """The scans of `classes` anywhere under `root`, in any of the set's forms.
 
     Raises:
-        UserError: `root` is no folder, a class has no images, or an image has a foreign name.
+        UserError: a class has no images, or an image has a foreign name.
     """
     inside = [(name, path) for name, path in files_under(root) if _is_scan(name, classes)]
     for label in classes:
@@ -96,7 +96,7 @@ def _candidates(inside: Sequence[tuple[PurePosixPath, Path]], source: Path) -> l
             f"folder, as '{min(foreign)}': data.source folder takes any name"
         )
     return [
-        Candidate(path, str(name), name.parent.name, _name(name) or name.name)
+        Candidate(path, readable(str(name)), name.parent.name, _name(name) or name.name)
         for name, path in inside
     ]
 

@@ -16,6 +16,7 @@ from octrobust.model.build import OCTClassifier, freeze_through
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
+NEEDED = {"standardisation", "dropout", "freeze_through", "weights_sha256"}  # of the card
 
 
 def save_model(folder: Path, model: OCTClassifier, made_by: dict[str, Any]) -> None:
@@ -45,14 +46,20 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> OCTClassifie
     """The classifier saved in `folder`, in eval mode on `device`.
 
     Raises:
-        UserError: the folder is missing, or its weights are damaged.
+        UserError: the folder is missing, or its weights are not those that its card is of.
     """
     card = read_json(folder / CARD)
+    if not isinstance(card, dict) or not card.keys() >= NEEDED:
+        raise UserError(f"{folder / CARD} is no model's card: run the stage again")
+    path = folder / WEIGHTS
     try:
-        tensors = load_file(folder / WEIGHTS)
+        found = sha256_file(path)
+        if found != card["weights_sha256"]:
+            raise UserError(f"{path} is not the file of {CARD}, by its sha256: run the stage again")
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"{folder / WEIGHTS} cannot be read ({type(error).__name__}): run the stage again"
+            f"{path} cannot be read ({type(error).__name__}): run the stage again"
         ) from None
     model = OCTClassifier(card["standardisation"], card["dropout"])
     model.network.load_state_dict(tensors)

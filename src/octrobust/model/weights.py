@@ -61,15 +61,20 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"model.weights: '{path}' is no file and none of {', '.join(PRETRAINED)}, none"
         )
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = read_torch(path)
+        state = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except SafetensorError as error:
         raise UserError(f"model.weights: '{path}' is damaged ({error})") from None
+    except OSError as error:
+        raise UserError(f"model.weights: '{path}' cannot be read ({error.strerror})") from None
     except UserError as error:
         raise UserError(f"model.weights: {error}") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise UserError(f"model.weights: '{path}' is not a state dict (names to tensors)")
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise UserError(f"model.weights: '{path}' has NaN or infinity in {key}")
     return dict(state)
 
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from octrobust import files
+from octrobust.errors import UserError
 from octrobust.tracking.records import Dataset
 
 # What decides how a run behaves. Parameters, dvc.lock and metrics change in every experiment, so
@@ -25,8 +24,8 @@ _OF_EACH = re.compile(r"\$\{\s*item\.(\w+)\s*\}")
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping; empty where there is none, or none that can be read."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        values = files.read_yaml(path)
+    except UserError:
         return {}
     return values if isinstance(values, dict) else {}
 
