@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octrobust import files
 from octrobust.tracking import attempt, build, records
-from octrobust.tracking.address import UnavailableError, tracking_uri
+from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_uri
 from octrobust.tracking.records import Kind
 from octrobust.tracking.store import RefusedError, Store
 
@@ -87,9 +87,11 @@ def track(project: Path) -> Summary:
 def _log(home: Path, project: Path | None, wait: float) -> Summary:
     logged: list[str] = []
     errors: list[str] = []
+    uri = tracking_uri(home)
     try:
-        with _alone(home, wait):
-            store = Store(tracking_uri(home), home)
+        with _alone(home, uri, wait):
+            # With a project, a person waits for the answer, not a stage.
+            store = Store(uri, home, patient=project is not None)
             _drain(home, store, logged, errors)
             if project:
                 for entry, attach in build.missing(project, store.experiments_of):
@@ -103,14 +105,20 @@ def _log(home: Path, project: Path | None, wait: float) -> Summary:
 
 
 @contextmanager
-def _alone(home: Path, wait: float) -> Iterator[None]:
-    """Hold the project's logging lock; a fresh database is also made under it."""
+def _alone(home: Path, uri: str, wait: float) -> Iterator[None]:
+    """Hold the project's logging lock, and that of a SQLite database, which several projects may
+    share: made or written by two at once, it fails."""
     from filelock import FileLock, Timeout
 
-    path = home / ".octrobust" / "tracking.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    locks = [home / ".octrobust" / "tracking.lock"]
+    if uri.startswith("sqlite"):
+        database = sqlite_file(uri)
+        locks.append(database.with_name(f"{database.name}.lock"))
     try:
-        with FileLock(path, timeout=wait):
+        with ExitStack() as held:
+            for path in locks:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(path, timeout=wait))
             yield
     except Timeout:
         raise UnavailableError(attempt.BUSY) from None
