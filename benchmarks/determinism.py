@@ -28,7 +28,14 @@ from octrobust.stages.attack import attack_model, spread_rows
 from octrobust.stages.train import train
 
 ARRAYS = Path("data/arrays").resolve()
-REFERENCE = {"threads": 1, "workers": 0, "precision": "fp32", "attack_batch_size": 16, "shard": 128}
+REFERENCE = {
+    "device": "cpu",
+    "threads": 1,
+    "workers": 0,
+    "precision": "fp32",
+    "attack_batch_size": 16,
+    "shard": 128,
+}
 CHANGES: dict[str, Mapping[str, Any]] = {
     "the same once more": {},
     "loader workers: 2": {"workers": 2},
@@ -56,7 +63,7 @@ def parameters(
 ) -> config.Params:
     values = base.model_dump()
     values["compute"] |= {
-        "device": "cpu",
+        "device": how["device"],
         "threads": how["threads"],
         "workers": how["workers"],
         "attack_batch_size": how["attack_batch_size"],
@@ -77,7 +84,8 @@ def run(params: config.Params, test: ImageSet, reference: Path | None, room: Pat
     train(params, "config_1", ARRAYS, model, room / "curve.csv", room / "train.json")
     shared = reference or model
     with torch.inference_mode():
-        scores = probabilities(load_model(shared), torch.from_numpy(test.views(slice(None))))
+        network = load_model(shared, params.compute.device)
+        scores = probabilities(network, torch.from_numpy(test.views(slice(None))))
     rows = spread_rows(test, params.attack.images_per_class.test)
     found, _ = attack_model(params, test, rows, shared, room / "set", key="test")
     history = np.genfromtxt(room / "curve.csv", delimiter=",", names=True)
@@ -113,6 +121,7 @@ def apart(found: Result, reference: Result) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="or cuda")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=8, help="attacked, of each class")
     chosen = parser.parse_args()
@@ -124,7 +133,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         first: Result | None = None
         for number, (name, change) in enumerate([("", {}), *CHANGES.items()]):
-            params = parameters(base, {**REFERENCE, **change}, chosen.epochs, chosen.images)
+            params = parameters(
+                base, {**REFERENCE, "device": chosen.device, **change}, chosen.epochs, chosen.images
+            )
             room = Path(temporary) / str(number)
             model = Path(temporary) / "0" / "config_1" if first else None
             found = run(params, test, model, room)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from octrobust import tracking
-from octrobust.tracking import attempt, provenance, records
+from octrobust.tracking import attempt, records
 from tests.faults.servers import Relay, Server, mlflow_server
 from tests.faults.tracked import make_project, put, run_stage, story, try_every_time
 from tests.pipeline.conftest import TINY, Checkout, new_checkout
@@ -58,18 +58,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def of_project(uri: str, project: Path) -> list[dict[str, Any]]:
-    """The store's runs of this project's experiment; the key itself is not part of the story."""
-    key = provenance.experiment(project)[0]
-    told = [run for run in story(uri) if run["experiment"] == key]
-    return [{k: v for k, v in run.items() if k != "experiment"} for run in told]
-
-
 def complete(uri: str, project: Path, stages: list[str]) -> None:
     """`octrobust track` finds all of it, once, and a second call nothing."""
     result = tracking.track(project)
     assert (result.pending, result.error) == (0, None)
-    told = of_project(uri, project)
+    told = story(uri, project)
     assert sorted(run["stage"] for run in told) == sorted([*stages, "report"])
     for run in told:
         summary = run["stage"] == "report"
@@ -85,7 +78,7 @@ def complete(uri: str, project: Path, stages: list[str]) -> None:
         assert f"{run['stage']}.csv" in names
         assert ("model.safetensors" in names) is summary
     assert tracking.track(project) == NOTHING
-    assert of_project(uri, project) == told
+    assert story(uri, project) == told
 
 
 def log_through_a_cut(
@@ -107,7 +100,7 @@ def log_through_a_cut(
     if cut.error is None:
         assert cut.pending == 0
     complete(uri, project, ["train@a"])
-    told = of_project(uri, project)
+    told = story(uri, project)
     for run in told:
         # The best of all by its alias is checked in `complete`; beta is the project's own.
         run["tags"].pop("octrobust.content")
@@ -222,7 +215,8 @@ def test_eight_sweeps_at_once(
         each.join(550)
     assert [each.exitcode for each in sweeps] == [0] * 8
     waited = capfd.readouterr().err.splitlines()
-    print(f"\n{where}: {waited or 'nothing said'}")
+    with capfd.disabled():
+        print(f"\n{where}: {waited or 'nothing said'}")
     homes = [project] if alone else [project / f"clone-{number}" for number in range(8)]
     if waited:  # one that waited too long for the others says so, and leaves it to them
         assert all(attempt.BUSY in line for line in waited), waited
@@ -273,8 +267,7 @@ def test_a_repro_goes_on_while_its_server_hangs_and_dies(
     server[0].start()
     first, second = (subprocess.run(track, **command, check=True).stdout for _ in range(2))
     assert second == "logged 0 runs, 0 waiting\n"
-    key = provenance.experiment(checkout.root)[0]
-    told = [run for run in story(uri) if run["experiment"] == key]
+    told = story(uri, checkout.root)
     stages = sorted(checkout.yaml("dvc.lock")["stages"])
     assert sorted(run["stage"] for run in told) == stages
     assert {run["status"] for run in told} == {"FINISHED"}

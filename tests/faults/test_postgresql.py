@@ -28,7 +28,8 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: pa
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[Server, int]]:
     """A cluster of its own in a temporary folder, on loopback, not run by root."""
-    pytest.importorskip("psycopg2", reason="pip install 'octrobust[postgresql]'")
+    for driver in ("psycopg", "psycopg2"):
+        pytest.importorskip(driver, reason="pip install 'octrobust[postgresql]'")
     if not BINARIES:
         pytest.skip("apt-get install postgresql")
     user = "postgres" if os.getuid() == 0 else None
@@ -72,11 +73,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(params=["direct", "through MLflow's server"])
 def store(request: pytest.FixtureRequest, relay: Relay, tmp_path: Path) -> Iterator[str]:
     """The tracking address, whose every way to the database leads through the relay."""
-    database = f"postgresql://octrobust@127.0.0.1:{relay.port}/mlflow"
+    database = f"octrobust@127.0.0.1:{relay.port}/mlflow"
     if request.param == "direct":
-        yield database
+        yield f"postgresql://{database}"
         return
-    server, port = mlflow_server(tmp_path, database, str(tmp_path / "artifacts"))
+    server, port = mlflow_server(
+        tmp_path, f"postgresql+psycopg2://{database}", str(tmp_path / "artifacts")
+    )
     server.start()
     yield f"http://127.0.0.1:{port}"
     server.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import subprocess
@@ -13,25 +12,13 @@ import psutil
 import pytest
 
 from tests.faults.kills import Victim
-from tests.pipeline.conftest import TINY, Checkout, new_checkout, update
+from tests.pipeline.conftest import Checkout
 
 pytestmark = pytest.mark.faults
 
 STAGES = ("attack@train", "harden@static")
 BETAS = {"low": 0.0001, "middle": 0.01, "high": 0.1}
 DEVICE = "CUDA_VISIBLE_DEVICES"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout whose attacked model is there, committed."""
-    changes = copy.deepcopy(TINY)
-    update(changes, {"train": {"epochs": 2}, "compute": {"device": "cpu"}})
-    checkout = new_checkout(tmp_path_factory.mktemp("project") / "one", changes)
-    checkout.run("dvc", "repro", "train@config_1")
-    checkout.run("git", "add", "--all")
-    checkout.run("git", "commit", "--quiet", "--message", "trained")
-    return checkout
 
 
 def start_worker(checkout: Checkout, number: int, device: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from octrobust import tracking
-from octrobust.tracking import attempt, build, records
+from octrobust.tracking import attempt, build, provenance, records
 from octrobust.tracking.build import Finished
 
 WEIGHTS = "5" * 64
@@ -92,22 +92,24 @@ def try_every_time(monkeypatch: Any) -> None:
     monkeypatch.setattr(attempt, "_SHARE", 1e9)
 
 
-def story(uri: str) -> list[dict[str, Any]]:
-    """Everything in the store's experiment but identities and times, run by run."""
+def story(uri: str, project: Path | None = None) -> list[dict[str, Any]]:
+    """Everything in the store but identities and times, run by run; of one project, or of all."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("octrobust")
     if experiment is None:
         return []
-    runs = client.search_runs([experiment.experiment_id], max_results=5000)
+    key = provenance.experiment(project)[0] if project else None
+    query = f"tags.`octrobust.experiment` = '{key}'" if key else ""
+    runs = client.search_runs([experiment.experiment_id], query, max_results=5000)
     versions = client.search_model_versions("name = 'octrobust'")
     return sorted(
         (
             _tell(client, run, [one for one in versions if one.run_id == run.info.run_id])
             for run in runs
         ),
-        key=lambda told: (told["experiment"], told["stage"], told["metrics"].items()),
+        key=lambda told: str(told["stage"]),
     )
 
 
@@ -118,7 +120,6 @@ def _tell(client: Any, run: Any, versions: Sequence[Any]) -> dict[str, Any]:
     tags = run.data.tags
     curve = client.get_metric_history(run.info.run_id, "curves/loss")
     return {
-        "experiment": tags["octrobust.experiment"],
         "stage": tags.get("octrobust.stage", ""),
         "child": "mlflow.parentRunId" in tags,
         "status": run.info.status,
@@ -129,7 +130,11 @@ def _tell(client: Any, run: Any, versions: Sequence[Any]) -> dict[str, Any]:
         "data": sorted(each.dataset.digest for each in run.inputs.dataset_inputs),
         "artifacts": sorted(_files(client, run.info.run_id)),
         "versions": [one.tags["octrobust.weights"] for one in versions],
-        "best": [alias for one in versions for alias in one.aliases],
+        "best": [
+            alias
+            for one in versions  # a search leaves the aliases out
+            for alias in client.get_model_version(one.name, one.version).aliases
+        ],
     }
 
 
