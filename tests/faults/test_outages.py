@@ -196,7 +196,7 @@ def sweep(project: Path, number: int, uri: str | None) -> None:
 
 @pytest.mark.parametrize("where", ["one checkout", "a checkout each, one database"])
 def test_eight_sweeps_at_once(
-    where: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    where: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a store that none of them finds there: 168 runs, no error, none missing, none twice."""
     project = tmp_path / "project"
@@ -214,18 +214,18 @@ def test_eight_sweeps_at_once(
     for each in sweeps:
         each.join(550)
     assert [each.exitcode for each in sweeps] == [0] * 8
-    waited = capfd.readouterr().err.splitlines()
+    said = capfd.readouterr().err.splitlines()
     with capfd.disabled():
-        print(f"\n{where}: {waited or 'nothing said'}")
+        print(f"\n{where}: {said or 'nothing said'}")
     homes = [project] if alone else [project / f"clone-{number}" for number in range(8)]
-    if waited:  # one that waited too long for the others says so, and leaves it to them
-        assert all(attempt.BUSY in line for line in waited), waited
-    for home in homes:
-        if records.pending(home)[0]:
-            assert waited, "records are left and nobody said so"
-            os.environ["MLFLOW_TRACKING_URI"] = uri
-            assert tracking.track(home).error is None
-            del os.environ["MLFLOW_TRACKING_URI"]
+    left = [home for home in homes if records.pending(home)[0]]
+    if alone:
+        assert (left, said) == ([], [])
+    assert all(line.startswith(attempt.BUSY_DATABASE) for line in said), said
+    assert len(said) == len(left), "what is left is said, and nothing else"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for home in left:  # those that waited a minute for the others in vain
+        assert tracking.track(home).error is None
     told = story(uri)
     expected = sorted([*(f"stage-{i}" for i in range(19)), "train@a", "report"] * 8)
     assert sorted(run["stage"] for run in told) == expected

@@ -15,7 +15,11 @@ import octrobust
 from octrobust import files
 from octrobust.tracking.address import readable, tracking_uri
 
+# Not failures. Whoever logs for this checkout takes along what waits; the other two leave it to the
+# next stage.
 BUSY = "another process is logging"
+BUSY_DATABASE = "another checkout is logging to this database"
+WAITING = "runs wait to be logged"
 # Importing MLflow takes seconds, so only a stage that took longer pays for it, at most once
 # in three minutes. The summary always does. After a failure the wait is longer.
 _SHORT_STAGE = 10.0
@@ -50,13 +54,11 @@ def flush_if_due(home: Path, *, seconds: float, final: bool) -> None:
         return
     # Written before the attempt, so that processes beside this one need not try as well.
     files.write_json(path, last.model_copy(update={"tried": now}).model_dump())
-    reason = (
-        _flush_in_child(home, wait=30.0, longest=2 * _LONGEST)
-        if final
-        else _flush_in_child(home, wait=5.0, longest=_LONGEST)
-    )
+    # The last stage waits for whoever is logging; what is left when time is up, that one says.
+    wait, longest = (_LONGEST + 10, 2 * _LONGEST) if final else (5.0, _LONGEST)
+    reason = _flush_in_child(home, wait=wait, longest=longest)
     took = time.time() - now
-    if reason == BUSY and not final:
+    if reason and (reason == BUSY or (not final and reason.endswith((BUSY_DATABASE, WAITING)))):
         reason = None
     told = last.told if reason else 0.0
     if reason and now - told > _REMIND_AFTER:
@@ -88,7 +90,8 @@ def _flush_in_child(home: Path, wait: float, longest: float) -> str | None:
     path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "octrobust.tracking", str(wait)],
+            # The last quarter is for the record that is then on its way.
+            [sys.executable, "-m", "octrobust.tracking", str(wait), str(0.75 * longest)],
             cwd=home,  # MLflow makes folders there, and an experiment's own folder may vanish
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
