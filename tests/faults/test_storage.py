@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -130,9 +131,14 @@ def store(
     database = f"sqlite:///{tmp_path / 'store.db'}"
     prefix = f"mlflow-{request.param.split()[0]}"
     if request.param == "direct":
-        from mlflow.tracking import MlflowClient
-
-        MlflowClient(database).create_experiment("octrobust", f"s3://{BUCKET}/{prefix}")
+        create = [sys.executable, "-m", "mlflow", "experiments", "create"]
+        create += [
+            "--experiment-name",
+            "octrobust",
+            "--artifact-location",
+            f"s3://{BUCKET}/{prefix}",
+        ]
+        subprocess.run(create, env={**os.environ, "MLFLOW_TRACKING_URI": database}, check=True)
         yield database, prefix
         return
     server, port = mlflow_server(tmp_path, database, f"s3://{BUCKET}/{prefix}", s3)

@@ -257,7 +257,7 @@ def test_a_slow_tracker_takes_a_twentieth_of_the_time(
         attempt.flush_if_due(project, seconds=60, final=False)
     assert max(held) == attempt._LONGEST
     assert len(held) > 10
-    assert sum(held) < 24 * 3600 / 20 + attempt._LONGEST
+    assert sum(held) < (clock - 1e9) / 20 + attempt._LONGEST
 
 
 def test_a_record_that_another_process_has_just_logged_is_not_called_damaged(
