@@ -1,4 +1,4 @@
-"""A checkout that was never killed, with several epochs to lose in every fit."""
+"""Checkouts that were never killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.pipeline.conftest import TINY, Checkout, new_checkout, update
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """After `dvc repro` of the stages that are killed, committed."""
+    """After `dvc repro` of the stages that are killed, committed; each has epochs to lose."""
     changes = copy.deepcopy(TINY)
     update(changes, {"harden": {"epochs": 4, "variants": {"online": {"epochs": 4}}}})
     update(changes, {"compute": {"shard_size": 1}})
@@ -19,4 +19,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.run("dvc", "repro", "harden@static", "harden@online")
     checkout.run("git", "add", "--all")
     checkout.run("git", "commit", "--quiet", "--message", "results")
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """After `dvc repro` of the attacked model alone, committed. Tests that change it restore it."""
+    changes = copy.deepcopy(TINY)
+    update(changes, {"train": {"epochs": 2}, "compute": {"device": "cpu"}})
+    checkout = new_checkout(tmp_path_factory.mktemp("project") / "one", changes)
+    checkout.run("dvc", "repro", "train@config_1")
+    checkout.run("git", "add", "--all")
+    checkout.run("git", "commit", "--quiet", "--message", "trained")
     return checkout

@@ -8,9 +8,11 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pytest
 import yaml
 
 from octrobust import tracking
-from octrobust.tracking import build, provenance, records, registry
+from octrobust.tracking import attempt, build, provenance, records, registry
 from octrobust.tracking.address import readable, tracking_uri
 
 PARAMS = {
@@ -206,6 +208,70 @@ def test_a_server_that_never_answers_does_not_hold_up_a_stage(
     assert "timed out" in said
     assert "secret" not in said
     assert waiting(project) == 1
+
+
+def test_a_request_is_never_sent_twice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer may have been lost after it made a run, whatever the user says of retries."""
+    asked = []
+
+    class Overloaded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/health":
+                asked.append(self.path)
+            self.send_response(200 if self.path == "/health" else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Overloaded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        record("split")
+        assert "503" in str(tracking.flush().error)
+        server.shutdown()
+    assert len(asked) == 1
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "5"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_slow_tracker_takes_a_twentieth_of_the_time(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day of stages of a minute, and every attempt takes as long as it may."""
+    clock = 1e9
+    held = []
+
+    def slow(home: Path, wait: float, longest: float) -> str:
+        nonlocal clock
+        clock += longest
+        held.append(longest)
+        return "slow"
+
+    monkeypatch.setattr(attempt, "_flush_in_child", slow)
+    monkeypatch.setattr(attempt.time, "time", lambda: clock)
+    for _ in range(24 * 60):
+        clock += 60
+        attempt.flush_if_due(project, seconds=60, final=False)
+    assert max(held) == attempt._LONGEST
+    assert len(held) > 10
+    assert sum(held) < (clock - 1e9) / 20 + attempt._LONGEST
+
+
+def test_a_record_that_another_process_has_just_logged_is_not_called_damaged(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record("split")
+    read = Path.read_bytes
+
+    def too_late(path: Path) -> bytes:
+        shutil.rmtree(path.parent)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", too_late)
+    assert records.pending(project) == ([], [])
 
 
 def interrupt(*_: Any) -> None:

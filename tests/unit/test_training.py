@@ -121,6 +121,18 @@ def test_a_killed_fit_goes_on_and_ends_the_same(
         assert torch.equal(value, state(resumed)[key]), key
 
 
+def test_weights_do_not_depend_on_the_loader_workers(tmp_path: Path) -> None:
+    def weights(workers: int) -> dict[str, Tensor]:
+        model, settings = network("repeat_2"), FIT.model_copy(update={"epochs": 2})
+        path = tmp_path / f"{workers}.pt"
+        fit(model, training_set(), validation, settings, checkpoint=path, workers=workers)
+        return state(model)
+
+    alone, helped = weights(0), weights(2)
+    for key, value in alone.items():
+        assert torch.equal(value, helped[key]), key
+
+
 def test_what_is_kept_is_the_average(tmp_path: Path) -> None:
     def kept(average: float | None) -> torch.Tensor:
         model, settings = network("repeat_3"), FIT.model_copy(update={"epochs": 1})

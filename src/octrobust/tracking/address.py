@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import os
-import socket
 import sqlite3
 import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-_PROBE_SECONDS = 3.0
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_DATABASES = ("postgresql", "mysql", "mssql")
 
 
 class UnavailableError(Exception):
@@ -32,14 +31,22 @@ def tracking_uri(home: Path) -> str:
     return f"sqlite:///{home / path}"
 
 
+def sqlite_file(uri: str) -> Path:
+    """The database file of an absolute SQLite address."""
+    return Path(uri.partition(":///")[2].partition("?")[0])
+
+
 def readable(uri: str) -> str:
     """The address without user name and password."""
     parts = urlsplit(uri)
     return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else uri
 
 
-def probe(uri: str) -> None:
-    """Find out within seconds whether the store answers: MLflow itself may retry for minutes.
+def probe(uri: str, seconds: float) -> None:
+    """Find out soon whether the store answers: MLflow itself may retry for minutes.
+
+    Args:
+        seconds: to wait for an answer.
 
     Raises:
         UnavailableError: if it does not.
@@ -47,23 +54,23 @@ def probe(uri: str) -> None:
     parts = urlsplit(uri)
     try:
         if parts.scheme in ("http", "https"):
-            _probe_server(uri)
+            _probe_server(uri, seconds)
         elif parts.scheme.startswith("sqlite"):
-            _probe_sqlite(uri)
-        elif parts.hostname:
-            _probe_port(parts)
-    except (OSError, sqlite3.Error) as error:
+            _probe_sqlite(uri, seconds)
+        elif "+" in parts.scheme or parts.scheme in _DATABASES:
+            _probe_database(uri, seconds)
+    except (OSError, http.client.HTTPException, sqlite3.Error) as error:
         reason = getattr(error, "reason", None) or error
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
         kind = "database" if parts.scheme.startswith("sqlite") else "server"
         raise UnavailableError(f"tracking {kind} unreachable: {readable(uri)} ({text})") from None
 
 
-def _probe_server(uri: str) -> None:
+def _probe_server(uri: str, seconds: float) -> None:
     # Without name and password, which urllib takes for a part of the host: a 401 is an answer too.
     health = f"{readable(uri).rstrip('/')}/health"
     try:
-        urllib.request.urlopen(health, timeout=_PROBE_SECONDS).close()  # noqa: S310
+        urllib.request.urlopen(health, timeout=seconds).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code in (502, 503, 504):  # a proxy whose server is down; any other is an answer
             raise
@@ -72,10 +79,10 @@ def _probe_server(uri: str) -> None:
             raise
 
 
-def _probe_sqlite(uri: str) -> None:
-    path = Path(uri.partition(":///")[2].partition("?")[0])
+def _probe_sqlite(uri: str, seconds: float) -> None:
+    path = sqlite_file(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=_PROBE_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=seconds, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
@@ -83,7 +90,17 @@ def _probe_sqlite(uri: str) -> None:
         connection.close()
 
 
-def _probe_port(parts: SplitResult) -> None:
-    port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
-    if port:
-        socket.create_connection((parts.hostname or "", port), timeout=_PROBE_SECONDS).close()
+def _probe_database(uri: str, seconds: float) -> None:
+    import sqlalchemy
+
+    os.environ.setdefault("PGCONNECT_TIMEOUT", f"{seconds:.0f}")  # libpq would wait for ever
+    try:
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        engine.connect().close()
+    except ImportError as error:
+        raise OSError(
+            f"{error}: install its driver, as pip install 'octrobust[postgresql]'"
+        ) from None
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip()
+        raise OSError(reason.splitlines()[0]) from None

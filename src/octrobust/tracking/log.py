@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octrobust import files
 from octrobust.tracking import attempt, build, records
-from octrobust.tracking.address import UnavailableError, tracking_uri
+from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_uri
 from octrobust.tracking.records import Kind
 from octrobust.tracking.store import RefusedError, Store
 
@@ -63,16 +65,17 @@ def record(
         attempt.say(f"tracking: {stage} is not recorded ({error}), `octrobust track` logs it later")
 
 
-def flush(*, wait: float = 60.0) -> Summary:
+def flush(*, wait: float = 60.0, seconds: float = math.inf) -> Summary:
     """Log every record that waits in the spool, each exactly once, whoever else is at it.
 
     Args:
         wait: seconds to wait for another process that is logging.
+        seconds: after so many, no further record is begun.
     """
     home = files.project_home()
     if not any(records.pending(home)):
         return Summary((), 0, None)
-    return _log(home, None, wait)
+    return _log(home, None, wait, time.monotonic() + seconds)
 
 
 def track(project: Path) -> Summary:
@@ -81,20 +84,22 @@ def track(project: Path) -> Summary:
     The latter is rebuilt from dvc.lock, params.yaml and the metrics (after `dvc pull`, say, or
     when every stage came out of the cache). Calling it again adds nothing.
     """
-    return _log(files.project_home(project), project.resolve(), wait=60.0)
+    return _log(files.project_home(project), project.resolve(), wait=60.0, until=math.inf)
 
 
-def _log(home: Path, project: Path | None, wait: float) -> Summary:
+def _log(home: Path, project: Path | None, wait: float, until: float) -> Summary:
     logged: list[str] = []
     errors: list[str] = []
+    uri = tracking_uri(home)
     try:
-        with _alone(home, wait):
-            store = Store(tracking_uri(home), home)
-            _drain(home, store, logged, errors)
+        with _alone(home, uri, wait):
+            # With a project, a person waits for the answer, not a stage.
+            store = Store(uri, home, patient=project is not None)
+            _drain(home, store, logged, errors, until)
             if project:
                 for entry, attach in build.missing(project, store.experiments_of):
                     records.write(home, entry, attach, project)
-                _drain(home, store, logged, errors)
+                _drain(home, store, logged, errors, until)
     except (UnavailableError, OSError) as error:
         errors.append(str(error))
     good, bad = records.pending(home)
@@ -103,21 +108,28 @@ def _log(home: Path, project: Path | None, wait: float) -> Summary:
 
 
 @contextmanager
-def _alone(home: Path, wait: float) -> Iterator[None]:
-    """Hold the project's logging lock; a fresh database is also made under it."""
+def _alone(home: Path, uri: str, wait: float) -> Iterator[None]:
+    """Hold the project's logging lock, and that of a SQLite database, which several projects may
+    share: made or written by two at once, it fails."""
     from filelock import FileLock, Timeout
 
-    path = home / ".octrobust" / "tracking.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=wait):
-            yield
-    except Timeout:
-        raise UnavailableError(attempt.BUSY) from None
+    locks = {home / ".octrobust" / "tracking.lock": attempt.BUSY}
+    if uri.startswith("sqlite"):
+        database = sqlite_file(uri)
+        locks[database.with_name(f"{database.name}.lock")] = attempt.BUSY_DATABASE
+    with ExitStack() as held:
+        for path, busy in locks.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(path, timeout=wait))
+            except Timeout:
+                raise UnavailableError(busy) from None
+        yield
 
 
-def _drain(home: Path, store: Store, logged: list[str], errors: list[str]) -> None:
-    """Log until the spool is empty but for records the store refuses."""
+def _drain(home: Path, store: Store, logged: list[str], errors: list[str], until: float) -> None:
+    """Log until the spool is empty but for records the store refuses, or until it is late; one
+    record at least, so that a slow store gets on."""
     refused: set[str] = set()
     while todo := [each for each in records.pending(home)[0] if each.id not in refused]:
         for each in todo:
@@ -130,3 +142,5 @@ def _drain(home: Path, store: Store, logged: list[str], errors: list[str]) -> No
             except RefusedError as error:
                 refused.add(each.id)
                 errors.append(f"{each.stage} ({records.spool(home) / each.id}): {error}")
+            if time.monotonic() > until:
+                return

@@ -117,13 +117,20 @@ def pending(home: Path) -> tuple[list[Record], list[str]]:
     for path in spool(home).glob("[!.]*/record.json"):  # a dot marks one that is being written
         try:
             good.append(Record.model_validate_json(path.read_bytes()))
+        except FileNotFoundError:  # another process has just logged it
+            continue
         except (OSError, ValidationError):
             bad.append(path.parent.name)
     return sorted(good, key=lambda record: (record.started, record.id)), sorted(bad)
 
 
 def remove(home: Path, record: Record) -> None:
-    shutil.rmtree(spool(home) / record.id)
+    folder = spool(home) / record.id
+    # The record itself goes last: whoever is killed before that leaves one that is found again.
+    for part in folder.iterdir():
+        if part.is_dir():
+            shutil.rmtree(part)
+    shutil.rmtree(folder)
 
 
 def too_large(path: Path) -> bool:

@@ -33,6 +33,8 @@ _HEADLINE = (
     "metrics.`accuracy_hardened_adaptive`",
 )
 _PER_BATCH = 100  # of each kind; MLflow takes no more parameters or tags at once
+# Seconds to wait for a first answer and for any other: where a stage waits, where a person does.
+_HURRIED, _PATIENT = (3, 10), (30, 120)
 
 
 class RefusedError(Exception):
@@ -45,22 +47,26 @@ class Store:
     Nothing here is fluent: no active run, so a stray MLFLOW_RUN_ID has no say.
     """
 
-    def __init__(self, uri: str, home: Path) -> None:
+    def __init__(self, uri: str, home: Path, *, patient: bool = False) -> None:
         """Open the store, and make database and experiment where there are none.
 
         Call it under the project's lock: processes that create one database together fail.
 
+        Args:
+            patient: wait long for a slow store.
+
         Raises:
             UnavailableError: if the store does not answer or is not usable.
         """
-        probe(uri)
-        _quiet_and_quick()
-        with _one_line(uri):
+        first, self._timeout = _PATIENT if patient else _HURRIED
+        probe(uri, first)
+        _quiet()
+        self._uri = uri
+        with self._calls():
             from mlflow.tracking import MlflowClient
 
             self._client = MlflowClient(uri)
             self._experiment = self._open(uri, home)
-        self._uri = uri
 
     def log(self, record: Record, attachments: Path, model: Path) -> bool:
         """Log a record, its files, and the model that it registers.
@@ -71,7 +77,7 @@ class Store:
             RefusedError: if the store does not take this record.
             UnavailableError: if the store fails.
         """
-        with _one_line(self._uri):
+        with self._calls():
             parent = self._parent(record)
             return self._log_run(record, parent, attachments, model)
 
@@ -80,7 +86,7 @@ class Store:
 
         Runs deleted in MLflow count: who deleted them does not want them back.
         """
-        with _one_line(self._uri):
+        with self._calls():
             runs = [
                 run
                 for content in contents
@@ -89,6 +95,12 @@ class Store:
             ]
         tags = [run.data.tags for run in runs]
         return {tag["octrobust.content"]: tag["octrobust.experiment"] for tag in tags}
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Around whatever asks the store: one try a request, one line an error."""
+        with _one_line(self._uri), _http_settings(self._timeout):
+            yield
 
     def _open(self, uri: str, home: Path) -> str:
         from mlflow.exceptions import MlflowException
@@ -199,17 +211,37 @@ def _dataset(dataset: Dataset) -> Any:
     return DatasetInput(MlflowDataset(dataset.name, dataset.digest, "local", source))
 
 
-def _quiet_and_quick() -> None:
-    """Telemetry and chatter off, one short try a request; what the user has set stays."""
+def _quiet() -> None:
+    """Telemetry and chatter off; what the user has set stays."""
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
     }.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@contextmanager
+def _http_settings(timeout: int) -> Iterator[None]:
+    """MLflow's settings while it is called: the timeout, in seconds, unless the user has set one.
+
+    A request is never sent twice: one whose answer was lost may have made a run. The spool is the
+    retry, and looks for that run first.
+    """
+    settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    if "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ:
+        settings["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(timeout)
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

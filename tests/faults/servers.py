@@ -1,0 +1,194 @@
+"""Servers on loopback that a test starts, kills, hangs or slows down, each by its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+class Server:
+    """A process, with whatever it starts.
+
+    Args:
+        command: what to run.
+        log: where its output goes.
+        answers: whether it is ready for work.
+        environment: beside the test's own.
+        user: a name, where root must not run it.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        answers: Callable[[], bool],
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> None:
+        self.command, self.log, self.answers, self.user = command, log, answers, user
+        self.environment = {**os.environ, **(environment or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.log.parent,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=self.user,
+                group=self.user,
+            )
+        deadline = time.monotonic() + 120
+        while not self.answers():
+            said = self.log.read_text()[-3000:]
+            assert self.process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+        if self.process:
+            self.process.wait()
+        self.process = None
+
+    def hang(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, what: signal.Signals) -> None:
+        if self.process is None:
+            return
+        with suppress(psutil.NoSuchProcess):
+            top = psutil.Process(self.process.pid)
+            for one in [top, *top.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    one.send_signal(what)
+
+
+def mlflow_server(
+    root: Path, store: str, artifacts: str, environment: Mapping[str, str] | None = None
+) -> tuple[Server, int]:
+    """MLflow's own server, not started yet, and its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    command += ["--port", str(port), "--backend-store-uri", store]
+    command += ["--artifacts-destination", artifacts]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+    def answers() -> bool:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+        except (OSError, urllib.error.URLError):
+            return False
+        return True
+
+    log = root / "server.log"
+    return Server(command, log, answers, environment={**quiet, **(environment or {})}), port
+
+
+class Relay:
+    """Passes TCP on to a port of loopback: slowly, or until something happens.
+
+    Attributes:
+        port: where it listens.
+        delay: seconds that every message from a client waits.
+        seen: messages from clients so far.
+        at: the number of the message at which `then` is called.
+        lost: whether that message is lost too; else only its answer is.
+    """
+
+    def __init__(self, upstream: int) -> None:
+        self.upstream = upstream
+        self.delay, self.seen = 0.0, 0
+        self.at: int | None = None
+        self.then: Callable[[], None] = lambda: None
+        self.lost = False
+        self.down = False
+        self._count = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def fail_at(self, message: int, *, lost: bool) -> None:
+        """Cut every connection at that message, and refuse all until `heal`."""
+        self.seen, self.at, self.lost, self.then = 0, message, lost, self._go_down
+
+    def heal(self) -> None:
+        self.down, self.at, self.delay = False, None, 0.0
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _go_down(self) -> None:
+        self.down = True
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError):
+            if self.down:
+                return
+            with socket.create_connection(("127.0.0.1", self.upstream), timeout=30) as server:
+                server.settimeout(None)
+                back = threading.Thread(target=self._answer, args=(server, client), daemon=True)
+                back.start()
+                self._pass_on(client, server)
+                back.join(30)
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        """Client to server, until one closes."""
+        while data := client.recv(2**16):
+            time.sleep(self.delay)
+            with self._count:
+                self.seen += 1
+                reached = self.at is not None and self.seen >= self.at
+                if reached:
+                    self.at = None
+            if reached and self.lost:
+                self.then()
+            if self.down:
+                break
+            server.sendall(data)
+            if reached and not self.lost:
+                self.then()
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_WR)
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        """Server to client; what comes after the cut is lost."""
+        with suppress(OSError):
+            while data := server.recv(2**16):
+                if self.down:
+                    break
+                client.sendall(data)
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
