@@ -149,14 +149,13 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> list[dict[str,
     try:
         with path.open(newline="", encoding="utf-8") as source:
             reader = csv.DictReader(source, strict=True)
-            rows = list(reader)
+            found, rows = reader.fieldnames, list(reader)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` first") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro`") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a table ({error}): run `dvc repro`") from None
-    found = reader.fieldnames
     if not found or (columns is not None and tuple(found) != tuple(columns)):
         needs = f"the columns {', '.join(columns)}" if columns else "a line with its columns"
         raise UserError(f"{path} is another table: it needs {needs}: run `dvc repro`")

@@ -191,7 +191,9 @@ def pax(size: int) -> bytes:
 def test_a_header_that_swells_is_refused_before_it_is_read(tmp_path: Path, before: int) -> None:
     archive = tmp_path / "archive"
     with gzip.open(archive, "wb") as out:
-        out.write(tarfile.TarInfo("empty").tobuf() * before)
+        folder = tarfile.TarInfo("CNV")
+        folder.type = tarfile.DIRTYPE
+        out.write(folder.tobuf() * before)
         out.write(pax(archives.MAX_FILE_BYTES + 1))
         out.write(bytes(1 << 20))  # the rest need not be there: it would be read to its end
     assert "a header of 671" in refused(archive, tmp_path)

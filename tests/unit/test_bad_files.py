@@ -320,10 +320,14 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list for a card": (lambda f: (f / "model.json").write_text("[]"), "is no model's card"),
     "another card": (lambda f: (f / "model.json").write_text("{}"), "is no model's card"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read"),
-    "half the weights": (lambda f: cut(f / "model.safetensors", 90), "by its sha256"),
+    "half the weights": (lambda f: cut(f / "model.safetensors", 40), "by its sha256"),
     "another model's weights": (
         lambda f: save_file({"a": torch.ones(3)}, f / "model.safetensors"),
         "by its sha256",
+    ),
+    "another network noted as it is": (
+        lambda f: (save_file({"a": torch.ones(3)}, f / "model.safetensors"), card(f)),
+        "of another network",
     ),
     "a pickle noted as it is": (
         lambda f: (hostile(f / "model.safetensors"), card(f)),

@@ -76,7 +76,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "last byte missing.jpeg": (JPEG[:-1], "truncated"),
     "half progressive.jpeg": (saved(NOISE, "JPEG", progressive=True)[:2000], "truncated"),
     "padded with zeros.jpeg": (JPEG[:2000] + bytes(len(JPEG) - 2000), "truncated"),
-    "half.png": (PNG[: len(PNG) // 2], "truncated"),
+    "half.png": (PNG[: len(PNG) // 2], "Truncated"),
     "end missing.png": (PNG[:-12], "truncated"),
     "pixel changed.png": (flipped(PNG, len(PNG) // 2), ""),
     "checksum changed.png": (flipped(PNG, len(PNG) - 14), ""),

@@ -181,7 +181,7 @@ def _plain(packed: IO[bytes]) -> _Frugal:
     packed.seek(0)
     for magic, unpack in _PACKED:
         if start.startswith(magic):
-            return _Frugal(unpack(packed))  # type: ignore[arg-type]
+            return _Frugal(unpack(packed))
     return _Frugal(packed)  # type: ignore[arg-type]
 
 

@@ -167,6 +167,8 @@ def _read(path: Path) -> _Picture | str:
                     return f"{frames} images in one file"
                 mode = image.mode
                 image.load()
+                if image.format in ("JPEG", "MPO") and not _is_closed(path):
+                    return "truncated: no end after its pixels"
                 return _Picture(image.width, image.height, mode, _phash(image))
         except UnidentifiedImageError:  # its message has the path, which may be a temporary one
             return f"none of {', '.join(FORMATS)}, or damaged at its start"
@@ -174,6 +176,13 @@ def _read(path: Path) -> _Picture | str:
             return error.strerror or str(error)
         except Exception as error:  # damaged bytes make Pillow's readers raise nearly anything
             return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether an end marker follows the JPEG's last scan. Pillow does without: to it, the zeros
+    that a broken download leaves at a file's end are pixels."""
+    content = path.read_bytes()
+    return content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda")
 
 
 def _phash(image: Image.Image) -> str:

@@ -62,6 +62,9 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> OCTClassifie
             f"{path} cannot be read ({type(error).__name__}): run the stage again"
         ) from None
     model = OCTClassifier(card["standardisation"], card["dropout"])
-    model.network.load_state_dict(tensors)
+    try:
+        model.network.load_state_dict(tensors)
+    except RuntimeError:
+        raise UserError(f"{path} is of another network: run the stage again") from None
     freeze_through(model, card["freeze_through"])
     return model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
