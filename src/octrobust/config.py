@@ -207,7 +207,8 @@ PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
 
 class Defence(Section):
     """One way to harden; epochs and learning_rate replace those of `harden`, for `starts_from` see
-    `octrobust.stages.harden`, for `patience` and `average` `octrobust.training.fit`."""
+    `octrobust.stages.harden`, for `patience` and `average` `octrobust.training.fit`, for
+    `threshold` `octrobust.training.threshold`."""
 
     method: Literal["static", "duplicates", "online", "trades"]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
@@ -216,6 +217,7 @@ class Defence(Section):
     learning_rate: PositiveFloat | None
     patience: Positive | None
     average: Annotated[float, Field(gt=0, lt=1)] | None
+    threshold: Literal["learnt", "validation"]
     inner: Inner | None
 
     @model_validator(mode="after")
@@ -223,6 +225,8 @@ class Defence(Section):
         online = self.method in ("online", "trades")
         if online != (self.inner is not None):
             raise ValueError(f"inner: method {self.method} {'needs it' if online else 'has none'}")
+        if not online and self.threshold == "validation":
+            raise ValueError("threshold: validation needs images under attack: online, trades")
         if self.inner and (self.method == "trades") != (self.inner.weight is not None):
             raise ValueError("inner.weight: method trades needs it, no other has it")
         images = "data/arrays/train.npy" if online else "data/adversarial/train"

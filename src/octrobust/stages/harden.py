@@ -19,6 +19,7 @@ from octrobust.training.adversarial import Online, Trades
 from octrobust.training.datasets import Augmented, GreyPixels, Source, StoredFloats
 from octrobust.training.fit import fit
 from octrobust.training.objectives import Clean, Objective
+from octrobust.training.threshold import place_threshold
 
 ROOMS = (".", "attack", "data", "model", "training", "stages")
 
@@ -91,6 +92,10 @@ def harden(
         workers=params.compute.workers,
         label=out.name,
     )
+    moved = 0.0
+    if own.threshold == "validation":
+        aim, images = objective(own, settings.precision), validation_batches(arrays, params)
+        moved = place_threshold(network, aim, images)
     made_by: dict[str, Any] = {
         "stage": f"harden@{variant}",
         "classes": list(params.data.classes),
@@ -102,6 +107,7 @@ def harden(
         **counts,
         "harden": settings.model_dump(),
         "variant": own.model_dump(),
+        "threshold_moved": moved,
     }
     write_fit(network, result, len(dataset), made_by, out, history, metrics)
     return scratch
