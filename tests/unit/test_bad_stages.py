@@ -86,9 +86,7 @@ def test_train_from_a_weight_file_that_runs_code(tmp_path: Path) -> None:
 
 
 def test_a_stage_in_a_folder_with_spaces_signs_and_other_scripts(tmp_path: Path) -> None:
-    project = Project(
-        tmp_path / "été 網膜 50 % #1 ?", data={"source": "folder", "root": "my scans"}
-    )
+    project = Project(tmp_path / "été 網膜 50 % #1", data={"source": "folder", "root": "my scans"})
     for number, label in enumerate(("NORMAL", "CNV")):
         path = project.folder / "my scans" / label / f"{label} é {number}.jpeg"
         path.parent.mkdir(parents=True)

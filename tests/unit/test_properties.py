@@ -82,7 +82,7 @@ def through_yaml(values: object, folder: str) -> object:
 
 
 @given(values=parameters())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_valid_parameters_come_back_from_yaml_as_they_were(values: dict[str, Any]) -> None:
     try:
         params = config.parse(values)
