@@ -126,9 +126,14 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(rows_of(path))
+
+
+def rows_of(path: Path) -> Iterator[dict[str, str]]:
+    """The same, a row at a time: a long table's rows take some kilobytes each."""
     try:
         with path.open(newline="", encoding="utf-8") as source:
-            return list(csv.DictReader(source))
+            yield from csv.DictReader(source)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` first") from None
 

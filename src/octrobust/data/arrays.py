@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from tqdm import tqdm
 from octrobust import config
 from octrobust.data.index import IndexRow, read_index
 from octrobust.errors import UserError
-from octrobust.files import atomic_folder, new_array, read_csv, write_csv, write_json
+from octrobust.files import atomic_folder, rows_of, write_csv, write_json
 
+BLOCK = 256  # images decoded before the next are asked for
 COLUMNS = ("row", "path", "label", "patient", "target")
 # Pillow's modes with 8 bits a channel or fewer, and its 16-bit greys ("I" is how some versions
 # open those). Others, as 32-bit floats, have no range that says what is white.
@@ -72,7 +74,7 @@ def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
     Raises:
         UserError: the files are missing, damaged, or of another image size.
     """
-    table = read_csv(folder / f"{name}.csv")
+    table = _columns(folder / f"{name}.csv")
     source = folder / f"{name}.npy"
     side = stored_side(image_size)
     try:
@@ -81,21 +83,31 @@ def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
         raise UserError(f"{source} does not exist: run `dvc repro prepare` first") from None
     except (ValueError, EOFError) as error:
         raise UserError(f"{source} is damaged ({error}): run `dvc repro prepare`") from None
-    if pixels.dtype != np.uint8 or pixels.shape != (len(table), side, side):
+    if pixels.dtype != np.uint8 or pixels.shape != (len(table["path"]), side, side):
         raise UserError(
-            f"{source} holds {pixels.dtype} {pixels.shape}, where {len(table)} rows at "
-            f"data.image_size {image_size} need uint8 {(len(table), side, side)}: "
+            f"{source} holds {pixels.dtype} {pixels.shape}, where {len(table['path'])} rows at "
+            f"data.image_size {image_size} need uint8 {(len(table['path']), side, side)}: "
             "run `dvc repro prepare`"
         )
     return ImageSet(
         name=name,
         pixels=pixels,
-        targets=np.array([int(row["target"]) for row in table], dtype=np.int64),
-        labels=tuple(row["label"] for row in table),
-        patients=tuple(row["patient"] for row in table),
-        paths=tuple(row["path"] for row in table),
+        targets=np.array(table["target"], dtype=np.int64),
+        labels=tuple(table["label"]),
+        patients=tuple(table["patient"]),
+        paths=tuple(table["path"]),
         image_size=image_size,
     )
+
+
+def _columns(path: Path) -> dict[str, list[str]]:
+    """A split's table by column; what rows share is one object."""
+    columns: dict[str, list[str]] = {name: [] for name in COLUMNS}
+    for row in rows_of(path):
+        for name in COLUMNS:
+            value = row[name]
+            columns[name].append(value if name == "path" else sys.intern(value))
+    return columns
 
 
 def decode(path: Path, side: int) -> NDArray[np.uint8]:
@@ -171,21 +183,22 @@ def prepare(
 
 
 def _write_pixels(target: Path, paths: Sequence[Path], side: int, workers: int) -> None:
-    pixels = new_array(target, np.uint8, (len(paths), side, side))
-
-    def fill(row: int) -> None:
-        pixels[row] = decode(paths[row], side)
-
+    """As a plain file, a block at a time: a memory map would fill memory with what is written, and
+    a pool that is handed all paths at once keeps something of each."""
+    shape = (len(paths), side, side)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    bar = tqdm(total=len(paths), desc=f"prepare {target.stem}", unit="image", disable=not paths)
     # Threads, as Pillow decodes and resizes outside the interpreter's lock.
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        rows = pool.map(fill, range(len(paths)))
-        for _ in tqdm(rows, f"prepare {target.stem}", len(paths), unit="image", disable=not paths):
-            pass
-    pixels.flush()
+    with target.open("wb") as out, ThreadPoolExecutor(max(workers, 1)) as pool, bar:
+        np.lib.format.write_array_header_1_0(out, header)
+        for start in range(0, len(paths), BLOCK):
+            for square in pool.map(lambda path: decode(path, side), paths[start : start + BLOCK]):
+                out.write(square.tobytes())
+                bar.update()
 
 
-def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> list[dict[str, str | int]]:
-    return [
+def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> Iterator[dict[str, str | int]]:
+    return (
         {
             "row": number,
             "path": row.path,
@@ -194,4 +207,4 @@ def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> list[dict[str, s
             "target": classes.index(row.label),
         }
         for number, row in enumerate(rows)
-    ]
+    )

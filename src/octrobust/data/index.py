@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from octrobust.errors import UserError
-from octrobust.files import read_csv, write_csv
+from octrobust.files import rows_of, write_csv
 
 # Kermany's numbers stay far below, so a number with this added cannot be one of theirs.
 RENUMBER = 1_000_000
@@ -17,7 +18,7 @@ RENUMBER = 1_000_000
 _PATIENT = r"([A-Za-z0-9_]*[0-9][A-Za-z0-9_]*)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexRow:
     """One image.
 
@@ -48,7 +49,7 @@ def read_index(path: Path) -> list[IndexRow]:
         UserError: the file is missing or is no index.
     """
     try:
-        return [_row(values) for values in read_csv(path)]
+        return [_row(values) for values in rows_of(path)]
     except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is not an index of images ({error}): run `dvc repro`") from None
 
@@ -56,13 +57,15 @@ def read_index(path: Path) -> list[IndexRow]:
 def _row(values: dict[str, str]) -> IndexRow:
     if tuple(values) != COLUMNS or None in values.values():
         raise ValueError(f"each row needs {', '.join(COLUMNS)}")
+    # One object for what many rows share: an index may have a hundred thousand.
+    shared = {name: sys.intern(values[name]) for name in ("label", "patient", "image", "mode")}
     numbers = {name: int(values[name]) for name in ("width", "height")}
-    return IndexRow(**{**values, **numbers})  # type: ignore[arg-type]
+    return IndexRow(**{**values, **shared, **numbers})  # type: ignore[arg-type]
 
 
 def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
     """Write `rows` in the order given."""
-    write_csv(path, map(asdict, rows), COLUMNS)
+    write_csv(path, ({name: getattr(row, name) for name in COLUMNS} for row in rows), COLUMNS)
 
 
 def parse_name(name: str, label: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import sys
 import tempfile
 import unicodedata
 import warnings
@@ -39,7 +40,7 @@ SHOWN = 3  # paths quoted in an error
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Picture:
     """Pixels, Pillow's mode, and the perceptual hash."""
 
@@ -49,7 +50,7 @@ class _Picture:
     phash: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Content:
     """Files with the same bytes, in order of their place in the source."""
 
@@ -160,7 +161,7 @@ def _read(path: Path) -> _Picture | str:
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 if frames > 1:
                     return f"{frames} images in one file"
-                mode = image.mode
+                mode = sys.intern(image.mode)
                 image.load()
                 return _Picture(image.width, image.height, mode, _phash(image))
         except UnidentifiedImageError:  # its message has the path, which may be a temporary one

@@ -1,0 +1,108 @@
+"""The plan: what stages take, by the machine's calibration and a GPU's rated rates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from octrobust.config import Params
+from octrobust.planning import devices, work
+from octrobust.planning.devices import Device
+from octrobust.planning.work import Pass, Stage
+
+if TYPE_CHECKING:
+    from octrobust.planning.calibrate import Rates
+
+# Seconds of a stage beside its images, as multiples of what importing torch and the library takes
+# here: seen on the demo, see docs/scale.md. files and validation: no torch, but NumPy and pandas;
+# validation, art, report: Great Expectations, ART, figures and tables.
+_STARTS = {"files": 0.4, "validation": 2.5, "torch": 1.2, "art": 2.5, "report": 3.5}
+_ROW_SECONDS = 4e-5  # of a table's row, read or written
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of the plan: bytes and seconds; gpu_seconds: None where no GPU was named."""
+
+    stage: str
+    images: int
+    flops: float
+    memory: int
+    disk: int
+    start_seconds: float
+    seconds: float
+    gpu_seconds: float | None
+
+
+def plan(params: Params, gpu: Device | None = None) -> tuple[list[Planned], dict[str, Any]]:
+    """Calibrate and estimate every stage, and the calibration itself as JSON-able numbers."""
+    started = time.perf_counter()
+    from octrobust.planning import calibrate
+
+    imported = time.perf_counter() - started
+    stages = work.stages(params)
+    passes = [one for stage in stages for one in stage.passes]
+    rates = calibrate.calibrate(params, passes)
+    lines = [_line(params, stage, rates, imported, gpu) for stage in stages]
+    measured = {**asdict(rates), "import": imported, "seconds": time.perf_counter() - started}
+    return lines, measured
+
+
+def total(lines: Sequence[Planned]) -> dict[str, float | None]:
+    """Sums, and of memory the largest."""
+    gpu = [line.gpu_seconds for line in lines if line.gpu_seconds is not None]
+    return {
+        "flops": sum(line.flops for line in lines),
+        "memory": max(line.memory for line in lines),
+        "disk": sum(line.disk for line in lines),
+        "seconds": sum(line.start_seconds + line.seconds for line in lines),
+        "gpu_seconds": sum(gpu) + sum(line.start_seconds for line in lines) if gpu else None,
+    }
+
+
+def _line(
+    params: Params, stage: Stage, rates: Rates, imported: float, gpu: Device | None
+) -> Planned:
+    size = params.data.image_size
+    return Planned(
+        stage=stage.name,
+        images=stage.images,
+        flops=stage.flops(size),
+        memory=stage.memory + rates.memory,
+        disk=stage.disk,
+        start_seconds=_STARTS[stage.needs] * imported,
+        seconds=here(stage, rates),
+        gpu_seconds=there(stage, rates, gpu, size, params.compute.workers) if gpu else None,
+    )
+
+
+def here(stage: Stage, rates: Rates) -> float:
+    """Seconds of the stage's own work on this machine."""
+    from octrobust.planning.calibrate import key
+
+    passed = sum(one.images * rates.passes[key(one)] for one in stage.passes)
+    # A step's time has its augmentation in it.
+    return passed + _beside(stage, rates)
+
+
+def there(stage: Stage, rates: Rates, gpu: Device, size: int, workers: int) -> float:
+    """The same on the GPU; images are handled by this machine's processor. Steps wait for images
+    where augmenting them takes longer."""
+
+    def seconds(passes: list[Pass]) -> float:
+        return sum(devices.seconds(gpu, one, size) for one in passes)
+
+    steps = [one for one in stage.passes if one.kind in ("train", "fold", "gradient")]
+    rest = [one for one in stage.passes if one not in steps]
+    augment = stage.handled.get("augment", 0) * rates.handled.get("augment", 0.0)
+    fed = max(seconds(steps), augment / max(workers, 1))
+    return fed + seconds(rest) + _beside(stage, rates)
+
+
+def _beside(stage: Stage, rates: Rates) -> float:
+    handled = sum(
+        count * rates.handled[kind] for kind, count in stage.handled.items() if kind != "augment"
+    )
+    return handled + stage.epochs * rates.epoch + stage.rows * _ROW_SECONDS
