@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -153,13 +154,14 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def prepare(
-    raw: Path, splits: Path, data: config.Data, out: Path, metrics: Path, workers: int = 0
+    raw: Path, splits: Path, data: config.Data, out: Path, metrics: Path, threads: int | None = None
 ) -> None:
     """Decode every split's images to ``out/{split}.npy``, with ``out/{split}.csv`` beside it.
 
     The arrays are uint8 (N, R, R), R = `stored_side`; row i is row i of ``splits/{split}.csv``.
-    Up to `workers` images are decoded at a time, to the same bytes for any number. `out` appears
-    whole or not at all. Numbers go to `metrics`, JSON; seconds are wall-clock.
+    As many images as `threads` are decoded at a time, None: as there are cores, to the same bytes
+    for any number. `out` appears whole or not at all. Numbers go to `metrics`, JSON; seconds are
+    wall-clock.
 
     Raises:
         UserError: a split or an image is missing or cannot be read.
@@ -170,7 +172,7 @@ def prepare(
     with atomic_folder(out) as folder:
         for name in config.SPLITS:
             rows = read_index(splits / f"{name}.csv")
-            _write_pixels(folder / f"{name}.npy", [raw / row.path for row in rows], side, workers)
+            _write_pixels(folder / f"{name}.npy", raw, rows, side, threads)
             write_csv(folder / f"{name}.csv", _table(rows, data.classes), COLUMNS)
             images[name] = len(rows)
     total = sum(images.values())
@@ -182,19 +184,31 @@ def prepare(
     write_json(metrics, numbers)
 
 
-def _write_pixels(target: Path, paths: Sequence[Path], side: int, workers: int) -> None:
+def _write_pixels(
+    target: Path, raw: Path, rows: Sequence[IndexRow], side: int, threads: int | None
+) -> None:
     """As a plain file, a block at a time: a memory map would fill memory with what is written, and
     a pool that is handed all paths at once keeps something of each."""
-    shape = (len(paths), side, side)
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    bar = tqdm(total=len(paths), desc=f"prepare {target.stem}", unit="image", disable=not paths)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), side, side)}
+    bar = tqdm(total=len(rows), desc=f"prepare {target.stem}", unit="image", disable=not rows)
+
+    def square(row: IndexRow) -> NDArray[np.uint8]:
+        return decode(raw / row.path, side)
+
     # Threads, as Pillow decodes and resizes outside the interpreter's lock.
-    with target.open("wb") as out, ThreadPoolExecutor(max(workers, 1)) as pool, bar:
+    with target.open("wb") as out, ThreadPoolExecutor(threads or _cores()) as pool, bar:
         np.lib.format.write_array_header_1_0(out, header)
-        for start in range(0, len(paths), BLOCK):
-            for square in pool.map(lambda path: decode(path, side), paths[start : start + BLOCK]):
-                out.write(square.tobytes())
+        for start in range(0, len(rows), BLOCK):
+            for pixels in pool.map(square, rows[start : start + BLOCK]):
+                out.write(pixels.tobytes())
                 bar.update()
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> Iterator[dict[str, str | int]]:

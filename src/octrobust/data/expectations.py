@@ -143,9 +143,9 @@ def _look_alikes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _in_index(rows: pd.DataFrame, index: pd.DataFrame) -> dict[str, str]:
     """By hash: whether every row with it stands in the index, the same in every column."""
-    known = set(index[COLUMNS].astype(str).itertuples(index=False, name=None))
-    lines = rows[COLUMNS].astype(str).itertuples(index=False, name=None)
-    strangers = {line[COLUMNS.index("sha256")] for line in lines if line not in known}
+    known = index[COLUMNS].astype(str).drop_duplicates()
+    lines = rows[COLUMNS].astype(str).merge(known, how="left", indicator="found")
+    strangers = set(lines.loc[lines["found"] == "left_only", "sha256"])
     return {sha256: "no" if sha256 in strangers else "yes" for sha256 in rows["sha256"].dropna()}
 
 

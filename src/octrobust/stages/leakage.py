@@ -100,7 +100,7 @@ def _run(
     splits, arrays, model = (room / name for name in ("splits", "arrays", "model"))
     if not arrays.exists():
         split(raw / "index.csv", dealt, params.data.classes, splits, room / "split.json")
-        prepare(raw, splits, params.data, arrays, room / "prepare.json", params.compute.workers)
+        prepare(raw, splits, params.data, arrays, room / "prepare.json", params.compute.threads)
     if not model.exists():
         outs = (model, room / "history.csv", room / "train.json")
         shutil.rmtree(train(again, variant, arrays, *outs))
