@@ -184,8 +184,8 @@ def test_the_command_prints_every_stage_and_numbers_as_json(tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["gpu"]["name"] == "L4"
-    stages = work.stages(config.load(path))
-    assert [one["stage"] for one in found["stages"]] == [stage.name for stage in stages]
+    stages = [stage.name for stage in work.stages(config.load(path))]
+    assert [one["stage"] for one in found["stages"]] == [*stages, estimate.TRACKER]
     assert all(one["seconds"] >= 0 and one["gpu_seconds"] >= 0 for one in found["stages"])
     passes = {"train", "validate", "gradient", "forward", "through_art"}
     assert passes <= {name.split()[0] for name in found["calibration"]["passes"]}

@@ -16,15 +16,25 @@ if TYPE_CHECKING:
     from octrobust.planning.calibrate import Rates
 
 # Seconds of a stage beside its images, as multiples of what importing torch and the library takes
-# here: seen on the demo, see docs/scale.md. files and validation: no torch, but NumPy and pandas;
-# validation, art, report: Great Expectations, ART, figures and tables.
-_STARTS = {"files": 0.4, "validation": 2.5, "torch": 1.2, "art": 2.5, "report": 3.5}
+# here, as seen on the demo (docs/scale.md): a process's start, DVC's part of it included, and what
+# it loads or draws once it has begun (Great Expectations, facenet-pytorch, ART, figures).
+_STARTS = {"files": 0.6, "validation": 0.7, "torch": 1.3, "art": 1.3, "report": 1.3}
+_LOADS = {"files": 0.0, "validation": 2.5, "torch": 0.5, "art": 1.5, "report": 3.0}
+# The tracker imports MLflow in a process of its own: after the report, and after stages of 10 s, at
+# most once in three minutes; see octrobust.tracking.attempt.
+_FLUSH, _SHORT_STAGE, _FLUSH_EVERY = 2.5, 10.0, 180.0
+TRACKER = "tracker"
 _ROW_SECONDS = 4e-5  # of a table's row, read or written
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One line of the plan: bytes and seconds; gpu_seconds: None where no GPU was named."""
+    """One line of the plan: bytes and seconds.
+
+    Attributes:
+        start_seconds: of the process, before its work.
+        seconds, gpu_seconds: of its work; None where no GPU was named.
+    """
 
     stage: str
     images: int
@@ -46,6 +56,7 @@ def plan(params: Params, gpu: Device | None = None) -> tuple[list[Planned], dict
     passes = [one for stage in stages for one in stage.passes]
     rates = calibrate.calibrate(params, passes)
     lines = [_line(params, stage, rates, imported, gpu) for stage in stages]
+    lines.append(_tracker(lines, imported))
     measured = {**asdict(rates), "import": imported, "seconds": time.perf_counter() - started}
     return lines, measured
 
@@ -65,7 +76,7 @@ def total(lines: Sequence[Planned]) -> dict[str, float | None]:
 def _line(
     params: Params, stage: Stage, rates: Rates, imported: float, gpu: Device | None
 ) -> Planned:
-    size = params.data.image_size
+    size, loads = params.data.image_size, _LOADS[stage.needs] * imported
     return Planned(
         stage=stage.name,
         images=stage.images,
@@ -73,9 +84,23 @@ def _line(
         memory=stage.memory + rates.memory,
         disk=stage.disk,
         start_seconds=_STARTS[stage.needs] * imported,
-        seconds=here(stage, rates),
-        gpu_seconds=there(stage, rates, gpu, size, params.compute.workers) if gpu else None,
+        seconds=loads + here(stage, rates),
+        gpu_seconds=(
+            loads + there(stage, rates, gpu, size, params.compute.workers) if gpu else None
+        ),
     )
+
+
+def _tracker(lines: Sequence[Planned], imported: float) -> Planned:
+    """What logging to MLflow holds up the stages for."""
+    now, last, flushes = 0.0, -_FLUSH_EVERY, 1
+    for line in lines[:-1]:
+        now += line.start_seconds + line.seconds
+        if line.seconds >= _SHORT_STAGE and now - last >= _FLUSH_EVERY:
+            flushes, last = flushes + 1, now
+    seconds = flushes * _FLUSH * imported
+    gpu = None if lines[0].gpu_seconds is None else 0.0
+    return Planned(TRACKER, 0, 0.0, 0, 0, seconds, 0.0, gpu)
 
 
 def here(stage: Stage, rates: Rates) -> float:
