@@ -175,7 +175,7 @@ def test_an_unknown_gpu_is_named_with_those_there_are() -> None:
 def test_the_command_prints_every_stage_and_numbers_as_json(tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["data"]["image_size"] = 75
-    values["train"] |= {"batch_size": 4}
+    values["train"] |= {"batch_size": 4, "variants": {"config_1": {"freeze_through": None}}}
     values["harden"] |= {"batch_size": 4}
     values["compute"] |= {"predict_batch_size": 4, "threads": 1}
     path = tmp_path / "params.yaml"

@@ -49,16 +49,16 @@ def look_alikes(
     places = np.array([i for i, text in enumerate(hashes) if text], dtype=np.int64)
     words = _words([hashes[i] for i in places])
     groups = None if across is None else np.unique(across, return_inverse=True)[1][places]
-    found = [np.empty((0, 3), np.int64)]
+    found = [np.empty(0, np.int64)]  # first place times their number, plus second
     for pair in _candidates(words, most // _BANDS):
         wanted = pair[0] < pair[1]
         if groups is not None:
             wanted &= groups[pair[0]] != groups[pair[1]]
         first, second = pair[0][wanted], pair[1][wanted]
-        apart = _apart(words[first], words[second])
-        near = apart <= most
-        found.append(np.stack([places[first], places[second], apart], 1)[near])
-    return np.unique(np.concatenate(found), axis=0)
+        near = _apart(words[first], words[second]) <= most
+        found.append(np.unique(first[near] * len(words) + second[near]))
+    first, second = np.divmod(np.unique(np.concatenate(found)), max(len(words), 1))
+    return np.stack([places[first], places[second], _apart(words[first], words[second])], 1)
 
 
 def _words(hashes: Sequence[str]) -> NDArray[np.uint64]:

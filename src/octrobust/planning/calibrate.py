@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from statistics import median
 
@@ -224,7 +226,7 @@ class _ShortFit(Clean):
         self.augment = _best(lambda: [data[0, row] for row in range(8)], torch.device("cpu")) / 8
         batch = params.compute.predict_batch_size
         views = _views(pixels, params.data.image_size, batch)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             fit(
                 _model(params, one.frozen, device),
                 data,
