@@ -18,6 +18,7 @@ from octrobust.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("src", "pipeline", "dvc.yaml", "params.yaml", ".dvc", ".dvcignore", ".gitignore")
 LEFT_OUT = ("tmp", "cache", "__pycache__")
+OWN, PEAK = ("RssAnon:", "RssShmem:"), ("VmHWM:",)  # mapped files left out; all there ever was
 INTERVAL = 0.02  # seconds between two looks at a process's memory
 
 
@@ -40,7 +41,8 @@ def new_checkout(folder: Path, changes: dict[str, Any]) -> None:
 def run_stage(checkout: Path, command: list[str]) -> dict[str, float]:
     """Seconds of the whole process, start-up included; `rss_mib`, the kernel's high-water mark,
     which counts mapped file pages, cache that it takes back; `own_mib`, the highest of the
-    process's own memory, looked at every INTERVAL.
+    process's own memory. Both are looked at every INTERVAL: what wait4 reports begins with the
+    memory of the process that forked.
 
     Raises:
         UserError: the stage failed.
@@ -52,9 +54,9 @@ def run_stage(checkout: Path, command: list[str]) -> dict[str, float]:
     log = checkout / "stage.log"
     with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=out, stderr=out)
-        own = 0
+        own = rss = 0
         while True:
-            own = max(own, _own_memory(process.pid))
+            own, rss = max(own, _memory(process.pid, OWN)), max(rss, _memory(process.pid, PEAK))
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
@@ -69,7 +71,7 @@ def run_stage(checkout: Path, command: list[str]) -> dict[str, float]:
     return {
         "seconds": seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "rss_mib": usage.ru_maxrss * 1024 / MIB,
+        "rss_mib": rss / MIB,
         "own_mib": own / MIB,
     }
 
@@ -80,13 +82,12 @@ def python_stage(name: str) -> list[str]:
     return [sys.executable, "-m", f"pipeline.{stage}", *([item] if item else [])]
 
 
-def _own_memory(pid: int) -> int:
-    """Bytes of anonymous and shared memory, mapped files left out."""
+def _memory(pid: int, kinds: tuple[str, ...]) -> int:
+    """Bytes of these lines of a process's status."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return 0
-    kinds = ("RssAnon:", "RssShmem:")
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kinds))
 
 

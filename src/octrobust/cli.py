@@ -85,7 +85,9 @@ def plan(
         from octrobust.planning import devices, estimate, show
 
         device = devices.find(gpu) if gpu else None
-        lines, measured = estimate.plan(config.load(params), device)
+        loaded = config.load(params)
+        typer.echo("measuring this machine, some 20 seconds", err=True)
+        lines, measured = estimate.plan(loaded, device)
         if as_json:
             typer.echo(json.dumps(show.as_json(lines, measured, device), indent=2))
         else:

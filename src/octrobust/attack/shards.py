@@ -90,7 +90,7 @@ class AdversarialSet:
 
 def open_adversarial(folder: Path) -> AdversarialSet:
     """The set in `folder`, as `craft` left it."""
-    columns = {column: array(_typecode(column)) for column in COLUMNS}
+    columns: dict[str, array[Any]] = {name: array(_typecode(name)) for name in COLUMNS}
     for row in rows_of(folder / "records.csv"):
         for column, values in columns.items():
             values.append(_number(column, row[column]))

@@ -71,7 +71,8 @@ def _words(hashes: Sequence[str]) -> NDArray[np.uint64]:
 def _apart(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Ints:
     """Bits that differ, (n,)."""
     bytes_apart = (first ^ second).view(np.uint8).reshape(-1, BITS // 8)
-    return _ONES[bytes_apart].sum(1, dtype=np.int64)
+    apart: Ints = _ONES[bytes_apart].sum(1, dtype=np.int64)
+    return apart
 
 
 def _candidates(words: NDArray[np.uint64], radius: int) -> Iterator[tuple[Ints, Ints]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -226,7 +226,7 @@ class _ShortFit(Clean):
         self.augment = _best(lambda: [data[0, row] for row in range(8)], torch.device("cpu")) / 8
         batch = params.compute.predict_batch_size
         views = _views(pixels, params.data.image_size, batch)
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        with tempfile.TemporaryDirectory() as folder, _silence():
             fit(
                 _model(params, one.frozen, device),
                 data,
@@ -253,6 +253,13 @@ class _ShortFit(Clean):
             self.checked.append(time.perf_counter())
             yield views, np.arange(len(views)) % 2
         self.checked.append(time.perf_counter())
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """A fit's bar and lines are of no interest here."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield
 
 
 def _model(params: Params, frozen: str | None, device: torch.device) -> OCTClassifier:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from octrobust.config import Params
 from octrobust.planning import devices, work
 from octrobust.planning.devices import Device
-from octrobust.planning.work import Pass, Stage
+from octrobust.planning.work import MIB, Pass, Stage
 
 if TYPE_CHECKING:
     from octrobust.planning.calibrate import Rates
@@ -23,6 +23,9 @@ _LOADS = {"files": 0.0, "validation": 2.5, "torch": 0.5, "art": 1.5, "report": 3
 # The tracker imports MLflow in a process of its own: after the report, and after stages of 10 s, at
 # most once in three minutes; see octrobust.tracking.attempt.
 _FLUSH, _SHORT_STAGE, _FLUSH_EVERY = 2.5, 10.0, 180.0
+# Of a process without torch, bytes, as seen.
+_LIGHT = {"files": 60 * MIB, "validation": 250 * MIB}
+_ROW_BYTES = 600  # of a table's row, while one is held as a whole
 TRACKER = "tracker"
 _ROW_SECONDS = 4e-5  # of a table's row, read or written
 
@@ -81,7 +84,9 @@ def _line(
         stage=stage.name,
         images=stage.images,
         flops=stage.flops(size),
-        memory=stage.memory + rates.memory,
+        memory=stage.memory
+        + _LIGHT.get(stage.needs, rates.memory)
+        + (stage.rows * _ROW_BYTES if stage.needs in _LIGHT else 0),
         disk=stage.disk,
         start_seconds=_STARTS[stage.needs] * imported,
         seconds=loads + here(stage, rates),
