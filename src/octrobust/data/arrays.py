@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from octrobust import config
-from octrobust.data.index import IndexRow, read_index
+from octrobust.data.index import IndexRow, index_rows
 from octrobust.errors import UserError
 from octrobust.files import atomic_folder, rows_of, write_csv, write_json
 
@@ -171,10 +172,11 @@ def prepare(
     images: dict[str, int] = {}
     with atomic_folder(out) as folder:
         for name in config.SPLITS:
-            rows = read_index(splits / f"{name}.csv")
-            _write_pixels(folder / f"{name}.npy", raw, rows, side, threads)
-            write_csv(folder / f"{name}.csv", _table(rows, data.classes), COLUMNS)
-            images[name] = len(rows)
+            source = splits / f"{name}.csv"
+            images[name] = sum(1 for _ in index_rows(source))
+            shape = (images[name], side, side)
+            _write_pixels(folder / f"{name}.npy", raw, index_rows(source), shape, threads)
+            write_csv(folder / f"{name}.csv", _table(index_rows(source), data.classes), COLUMNS)
     total = sum(images.values())
     numbers = {
         "images": {**images, "total": total},
@@ -185,21 +187,25 @@ def prepare(
 
 
 def _write_pixels(
-    target: Path, raw: Path, rows: Sequence[IndexRow], side: int, threads: int | None
+    target: Path,
+    raw: Path,
+    rows: Iterator[IndexRow],
+    shape: tuple[int, int, int],
+    threads: int | None,
 ) -> None:
     """As a plain file, a block at a time: a memory map would fill memory with what is written, and
-    a pool that is handed all paths at once keeps something of each."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), side, side)}
-    bar = tqdm(total=len(rows), desc=f"prepare {target.stem}", unit="image", disable=not rows)
+    a pool that is handed all images at once keeps something of each."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    bar = tqdm(total=shape[0], desc=f"prepare {target.stem}", unit="image", disable=not shape[0])
 
     def square(row: IndexRow) -> NDArray[np.uint8]:
-        return decode(raw / row.path, side)
+        return decode(raw / row.path, shape[1])
 
     # Threads, as Pillow decodes and resizes outside the interpreter's lock.
     with target.open("wb") as out, ThreadPoolExecutor(threads or _cores()) as pool, bar:
         np.lib.format.write_array_header_1_0(out, header)
-        for start in range(0, len(rows), BLOCK):
-            for pixels in pool.map(square, rows[start : start + BLOCK]):
+        while block := list(islice(rows, BLOCK)):
+            for pixels in pool.map(square, block):
                 out.write(pixels.tobytes())
                 bar.update()
 
@@ -211,7 +217,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> Iterator[dict[str, str | int]]:
+def _table(rows: Iterable[IndexRow], classes: Sequence[str]) -> Iterator[dict[str, str | int]]:
     return (
         {
             "row": number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
@@ -48,8 +48,13 @@ def read_index(path: Path) -> list[IndexRow]:
     Raises:
         UserError: the file is missing or is no index.
     """
+    return list(index_rows(path))
+
+
+def index_rows(path: Path) -> Iterator[IndexRow]:
+    """The same, a row at a time."""
     try:
-        return [_row(values) for values in rows_of(path)]
+        yield from map(_row, rows_of(path))
     except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is not an index of images ({error}): run `dvc repro`") from None
 
