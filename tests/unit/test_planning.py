@@ -148,7 +148,7 @@ def test_a_solver_that_settles_early_takes_fewer_passes(params: config.Params) -
     )
 
     def gradients(one: config.Attack) -> float:
-        return sum(p.images for p in work.search_passes(one, 10) if p.kind == "gradient")
+        return sum(p.images for p in work.search_passes(one, 160, 128) if p.kind == "gradient")
 
     assert gradients(fista) > 5 * gradients(attack)
 

@@ -167,7 +167,8 @@ def _search(
     attack = build_attack(model, settings, params.compute)
     seconds = _timed(lambda: attack.run(x, y), x.device)
     spent, forward = attack.spent, rates.passes["forward"]
-    rest = seconds - spent.verdicts * forward - spent.screens * screen
+    asked_for = spent.verdicts * forward + spent.screens * screen
+    rest = seconds - rates.passes[f"fold {precision}"] - asked_for
     rates.passes[f"screen {precision}"] = screen
     rates.passes[f"gradient {precision}"] = rest / spent.gradients
 

@@ -15,6 +15,7 @@ LONG = 4  # times the steps of the long PGD, see octrobust.attack.suite
 JUDGED = 4  # forward passes that judge a candidate, there
 HOP_FIRST, HOP_MOST, HOP_SEARCH = 50, 400, 25  # questions a round of HopSkipJump: as set there
 ART_BATCH = 32
+BLOCK = 256  # images attacked together, see octrobust.stages.common
 
 
 def stages(params: Params) -> Iterator[Stage]:
@@ -50,7 +51,7 @@ def _battery(params: Params, battery: Battery, images: int) -> Iterator[Pass]:
             left *= TYPICAL.left
     for rule in ("EN", "L1"):
         attack = params.attack.model_copy(update={"decision_rule": rule})
-        yield from work.search_passes(attack, images)
+        yield from work.search_passes(attack, images, BLOCK)
         yield _judged(images)
     # DeepFool: of both classes a gradient, and a prediction, every step.
     yield Pass("through_art", images * 2 * (battery.steps + 1), 16)

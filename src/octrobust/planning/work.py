@@ -20,6 +20,7 @@ Handling = Literal["draw", "check", "decode", "augment", "corrupt"]
 # What a stage's process has to load before it works.
 Needs = Literal["files", "validation", "torch", "art", "report"]
 Kind = Literal["train", "validate", "gradient", "fold", "screen", "forward", "through_art"]
+BATCH = 16  # what a network that is asked sees at once, see octrobust.model.predict
 BATCH_NORM_IMAGES = 256  # of octrobust.stages.train.CALIBRATION_IMAGES
 
 
@@ -29,6 +30,8 @@ class Typical:
 
     Attributes:
         projection: gradients, screens and verdicts an image by the solver projection.
+        longest: gradients of the slowest image of a shard: at the end, batches are padded for it.
+        rule_l1: how many times as long the solver projection takes by the rule L1.
         screened: screens for every gradient by fista, where every iterate is asked about, and where
             predicted ones are.
         verdicts: verdicts an image by fista.
@@ -40,6 +43,8 @@ class Typical:
     """
 
     projection: tuple[float, float, float] = (18.0, 0.2, 5.0)
+    longest: float = 65.0
+    rule_l1: float = 1.7
     screened: tuple[float, float] = (1.0, 0.15)
     verdicts: float = 9.0
     skipped: float = 0.13
@@ -60,7 +65,8 @@ class Pass:
             and backward, or forward alone, of the search's folded copy; forward: of the network
             itself in float32; through_art: forward and backward of it, through ART; fold: no
             image, but one folding of the network.
-        images: counted once for every time they pass.
+        images: counted once for every time they pass; of a search, what batches are filled up
+            with as well.
         batch: at once.
         precision: as in the parameters.
         frozen: train: what is frozen, see `octrobust.model.build.freeze_through`.
@@ -290,31 +296,38 @@ def _attack(params: Params, name: str, images: int) -> Stage:
         name,
         images,
         # Predicted before, after, and after rounding to 8 bits.
-        passes=(*search_passes(params.attack, images), Pass("forward", 3 * images, 16)),
+        passes=(
+            Pass("fold", -(-images // params.compute.shard_size), 1, params.attack.precision),
+            *search_passes(params.attack, images, params.compute.shard_size),
+            Pass("forward", 3 * images, BATCH),
+        ),
         rows=images,
         memory=attack_memory(params, min(images, params.compute.shard_size)),
         disk=int(images * pixels * TYPICAL.compressed),
     )
 
 
-def search_passes(attack: Attack, images: float) -> Iterator[Pass]:
-    """Of the Elastic-Net attack on so many images."""
-    budget = attack.binary_search_steps * attack.max_iter
+def search_passes(attack: Attack, images: int, shard: int) -> Iterator[Pass]:
+    """Of the Elastic-Net attack on so many images, `shard` at a time."""
+    budget, filled = attack.binary_search_steps * attack.max_iter, 0.0
     if attack.shortcuts.solver == "projection":
+        longer = TYPICAL.rule_l1 if attack.decision_rule == "L1" else 1.0
         gradients, screens, verdicts = TYPICAL.projection
-        gradients = min(gradients, budget)
+        gradients = min(gradients * longer, budget)
+        slowest = min(TYPICAL.longest * longer, budget)
+        filled = -(-images // shard) * BATCH * (slowest - gradients)
     else:
         gradients, verdicts = budget * (1 - TYPICAL.skipped), TYPICAL.verdicts
         every, predicted = TYPICAL.screened
         screens = gradients * (every if attack.shortcuts.screen == "every" else predicted)
-    yield Pass("gradient", images * gradients, 16, attack.precision)
-    yield Pass("screen", images * screens, 16, attack.precision)
-    yield Pass("forward", images * verdicts, 16)
+    yield Pass("gradient", images * gradients + filled, BATCH, attack.precision)
+    yield Pass("screen", images * screens, BATCH, attack.precision)
+    yield Pass("forward", images * verdicts, BATCH)
 
 
 def attack_memory(params: Params, images: int) -> int:
     """The network and its folded copy, a batch's outputs, and the images with their best."""
-    batch = params.compute.attack_batch_size or 16
+    batch = params.compute.attack_batch_size or BATCH
     outputs = 4 * network.values(params.data.image_size) * batch
     return 2 * network.model_bytes() + outputs + 4 * images * float_bytes(params, channels(params))
 
