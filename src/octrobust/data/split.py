@@ -229,7 +229,7 @@ def _thin(available: Ints, need: int, rng: np.random.Generator) -> Iterator[Ints
     for size, count in zip(available, take, strict=True):
         # Evenly spaced from a random start, as neighbouring scans are near duplicates.
         start = rng.integers(size) if size else 0
-        yield (start + np.arange(count) * size // max(count, 1)) % max(size, 1)
+        yield (start + np.arange(count) * size) // max(count, 1)
 
 
 def _check_images(images: _Images, settings: config.Split) -> None:

@@ -75,7 +75,8 @@ def _within(battery: Battery, images: float, *, long: bool, queries: int) -> Ite
         forwards += 1 + starts
     yield Pass("gradient", images * gradients, 16, "auto")
     yield Pass("through_art", images * starts * steps, ART_BATCH)  # APGD
-    forwards += 1 + starts * (steps + 3) + battery.noise_draws + queries + (queries > 0)
+    forwards += 1 + starts * (steps + 4) + battery.noise_draws
+    forwards += 3 * (queries + 1) if queries else 0  # Square asks thrice
     yield Pass("forward", images * forwards, 16)
     yield _judged(images * attacks)
 
