@@ -123,6 +123,7 @@ def _networks(params: Params, x: Tensor, passes: list[Pass], rates: Rates) -> No
     if params.attack.channels == "rgb":
         x = x.expand(-1, 3, -1, -1).contiguous()
     y = torch.arange(len(x), device=x.device) % 2
+    with torch.inference_mode(), float32():
         rates.passes["forward"] = _best(lambda: logits(model, x), x.device) / len(x)
     wanted = {one.kind for one in passes}
     if "through_art" in wanted:
