@@ -21,6 +21,7 @@ from bench.counting import Counted
 from bench.floor import measure_floor
 from bench.memory import peak_memory
 from bench.passes import measure_passes
+from bench.training import measure_notebooks, measure_ours, measure_training_floor
 from torch import Tensor
 
 from octrobust.attack import distances
@@ -212,6 +213,9 @@ TASKS = {
     "passes": measure_passes,
     "crafted": crafted,
     "profile": profiled,
+    "training_floor": measure_training_floor,
+    "training_notebooks": measure_notebooks,
+    "training_ours": measure_ours,
 }
 
 

@@ -18,7 +18,7 @@ def main() -> None:
             params.data,
             Path("data/arrays"),
             run.metrics,
-            params.compute.workers,
+            params.compute.threads,
         )
 
 

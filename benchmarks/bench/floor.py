@@ -139,11 +139,11 @@ def _time_one(
 
     work = 2 * 2 * gradient.numel() * weight[0].numel()
     with torch.no_grad():
-        there = _best(lambda: conv2d(x, weight, None, stride, padding), device, best_of)
-        return there, _best(back, device, best_of), float(work)
+        there = best(lambda: conv2d(x, weight, None, stride, padding), device, best_of)
+        return there, best(back, device, best_of), float(work)
 
 
-def _best(run: Callable[[], Any], device: torch.device, best_of: int) -> float:
+def best(run: Callable[[], Any], device: torch.device, best_of: int) -> float:
     """Shortest of `best_of` runs after a first one; on CUDA a run is ten calls on end."""
     calls = 10 if device.type == "cuda" else 1
     times = []

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,7 @@ PACKAGES = (
 )
 
 
-def describe(threads: int) -> dict[str, Any]:
+def describe(threads: int, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """Machine, versions, revision, command and date, for the JSON."""
     return {
         "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
@@ -39,7 +40,7 @@ def describe(threads: int) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": threads,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in packages},
         "revision": revision(project_home()).get("Git revision", "unknown"),
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

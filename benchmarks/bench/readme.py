@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import statistics, tables
+from bench import outgrow, statistics, tables
 from bench.implementations import OUR_ROWS, OURS, OURS_SHORT, PROJECTION
+from bench.markdown import number, spread, table
 from bench.statistics import Document
-from bench.tables import number, spread
 from octrobust.files import read_json, write_text
 
 ART_1, ART_N = "ART, batch 1 (as shipped)", "ART, batch N"
@@ -45,7 +45,7 @@ def write(folder: Path) -> None:
         "Ratios are of seconds in the same turn, smallest to largest turn; a number is "
         "reached only where its smallest turn reaches it.",
         "## Numbers to reach",
-        tables.table(("number to reach", "where", "measured", "reached"), verdicts, numbers=False),
+        table(("number to reach", "where", "measured", "reached"), verdicts, numbers=False),
     ]
     if not gpu:
         lines.append(
@@ -85,6 +85,8 @@ def judge(path: Path, document: Document) -> Iterator[Verdict]:
         yield from _floor(where, document)
     elif document["kind"] == "memory":
         yield from _flat(where, document)
+    else:
+        yield from outgrow.judge(where, document)
 
 
 def _ours(document: Document) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import machine, passes, statistics
+from bench import machine, outgrow, passes, statistics
 from bench.floor import METHOD
 from bench.implementations import OUR_ROWS, OURS, PROJECTION
+from bench.markdown import number, spread, table
 from bench.statistics import Document
 from octrobust.files import write_text
 
@@ -33,6 +32,7 @@ def title(document: Document) -> str:
         "memory": "Peak memory by number of images",
         "throughput": "Images per second on the GPU",
         "profile": "Where our attack's time goes",
+        **outgrow.TITLES,
     }
     setting = document.get("setting")
     where = f": {setting['size']} px, {setting['channels']}" if setting else ""
@@ -40,31 +40,6 @@ def title(document: Document) -> str:
         own = setting["parameters"]
         where += f", {own['binary_search_steps']} x {own['max_iter']}"
     return kinds[document["kind"]] + where
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> str:
-    """A Markdown table; columns of `numbers`, all but the first, stand to the right."""
-    rule = "---:" if numbers else "---"
-    lines = [head, ["---", *[rule] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """`digits` significant ones; a dash for nothing, a word for infinity."""
-    if value is None:
-        return "–"
-    if math.isinf(value):
-        return "none"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:.{min(decimals, 6)}f}"
-
-
-def spread(values: list[float]) -> str:
-    """The smallest and the largest of the turns."""
-    if not values:
-        return "–"
-    low, high = number(min(values)), number(max(values))
-    return low if low == high else f"{low} to {high}"
 
 
 def _setting(document: Document) -> str:
@@ -337,4 +312,5 @@ TABLES = {
     "memory": _memory,
     "throughput": _throughput,
     "profile": _profile,
+    **outgrow.TABLES,
 }

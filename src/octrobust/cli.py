@@ -66,6 +66,34 @@ def track() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def plan(
+    params: Annotated[Path, typer.Option(help="A parameter file.")] = Path("params.yaml"),
+    gpu: Annotated[
+        str | None, typer.Option(help="Also on this GPU, by name: H100, A100-80GB, L4, T4, ...")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Numbers, not a table.")] = False,
+) -> None:
+    """What a parameter file will take, before anything runs: images, FLOPs, memory, disk, time.
+
+    Measures this machine for some 20 seconds. Nothing is written.
+    """
+    with one_line_errors():
+        import json
+
+        from octrobust import config
+        from octrobust.planning import devices, estimate, show
+
+        device = devices.find(gpu) if gpu else None
+        loaded = config.load(params)
+        typer.echo("measuring this machine, some 20 seconds", err=True)
+        lines, measured = estimate.plan(loaded, device)
+        if as_json:
+            typer.echo(json.dumps(show.as_json(lines, measured, device), indent=2))
+        else:
+            show.write(lines, measured, device)
+
+
 audit = typer.Typer(no_args_is_help=True, help="Checks of what flatters a result.")
 app.add_typer(audit, name="audit")
 

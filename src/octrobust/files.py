@@ -146,26 +146,34 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> list[dict[str,
     Raises:
         UserError: the file is missing, damaged, or another table.
     """
+    return list(rows_of(path, columns))
+
+
+def rows_of(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
+    """The same, a row at a time: a long table's rows take some kilobytes each."""
     try:
         with path.open(newline="", encoding="utf-8") as source:
             reader = csv.DictReader(source, strict=True)
-            found, rows = reader.fieldnames, list(reader)
+            _check_header(path, reader.fieldnames, columns)
+            for number, row in enumerate(reader, 1):
+                if None in row or None in row.values():
+                    raise UserError(
+                        f"{path} is damaged: row {number} has not the header's columns: "
+                        "run `dvc repro`"
+                    )
+                yield row
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` first") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro`") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a table ({error}): run `dvc repro`") from None
+
+
+def _check_header(path: Path, found: Sequence[str] | None, columns: Sequence[str] | None) -> None:
     if not found or (columns is not None and tuple(found) != tuple(columns)):
         needs = f"the columns {', '.join(columns)}" if columns else "a line with its columns"
         raise UserError(f"{path} is another table: it needs {needs}: run `dvc repro`")
-    for number, row in enumerate(rows, 1):
-        if None in row or None in row.values():
-            raise UserError(
-                f"{path} is damaged: row {number} has not the header's {len(found)} columns: "
-                "run `dvc repro`"
-            )
-    return rows
 
 
 def read_yaml(path: Path) -> Any:

@@ -103,7 +103,7 @@ def test_empty_split(arrays: Path) -> None:
     assert images.views(slice(None)).shape == (0, 1, SIDE, SIDE)
 
 
-def test_same_bytes_for_any_workers(raw: Path, arrays: Path, tmp_path: Path) -> None:
+def test_same_bytes_for_any_threads(raw: Path, arrays: Path, tmp_path: Path) -> None:
     prepare(raw / "raw", raw / "splits", SETTINGS, tmp_path / "out", tmp_path / "m.json", 3)
     for path in arrays.iterdir():
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy.spatial.distance import pdist, squareform
 
-from octrobust.data.look_alikes import BITS, across, look_alikes, perceptual_hash
+from octrobust.data.look_alikes import BITS, look_alikes, perceptual_hash
 from octrobust.data.phantom import scan
 
 
@@ -22,15 +22,15 @@ def test_every_near_pair_is_found_and_no_other(most: int) -> None:
         flipped = rng.permutation(BITS)[: (row // 3) % (most + 3)]
         bits[row + 1, flipped] ^= 1
     apart = np.rint(squareform(pdist(bits, "hamming")) * BITS).astype(int)
-    near = [(i, j, apart[i, j]) for i in range(300) for j in range(i + 1, 300)]
+    near = [[i, j, apart[i, j]] for i in range(300) for j in range(i + 1, 300)]
     wanted = [pair for pair in near if pair[2] <= most]
     assert wanted
-    assert look_alikes(hashes_of(bits), most) == wanted
+    assert look_alikes(hashes_of(bits), most).tolist() == wanted
 
 
 def test_an_empty_hash_is_like_nothing() -> None:
-    assert look_alikes(["", "00" * 8, "", "00" * 7 + "01"]) == [(1, 3, 1)]
-    assert look_alikes(["", ""]) == []
+    assert look_alikes(["", "00" * 8, "", "00" * 7 + "01"]).tolist() == [[1, 3, 1]]
+    assert len(look_alikes(["", ""])) == 0
 
 
 def test_a_hash_of_another_length_is_an_error() -> None:
@@ -39,8 +39,16 @@ def test_a_hash_of_another_length_is_an_error() -> None:
 
 
 def test_across_keeps_pairs_of_two_groups() -> None:
-    pairs = [(0, 1, 2), (1, 2, 0)]
-    assert across(pairs, ["train", "train", "test"]) == [(1, 2, 0)]
+    hashes, groups = ["0" * 16, "0" * 16, "", "0" * 15 + "3"], ["train", "train", "test", "test"]
+    assert look_alikes(hashes, across=groups).tolist() == [[0, 3, 2], [1, 3, 2]]
+
+
+def test_many_equal_hashes_are_all_paired() -> None:
+    """More candidates than are compared at once."""
+    pairs = look_alikes(["ab" * 8] * 700)
+    assert len(pairs) == 700 * 699 // 2
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    assert not pairs[:, 2].any()
 
 
 def test_one_scan_in_other_bytes_looks_alike_and_another_patient_does_not() -> None:
@@ -49,4 +57,4 @@ def test_one_scan_in_other_bytes_looks_alike_and_another_patient_does_not() -> N
     brighter = ImageEnhance.Brightness(picture).enhance(1.1)
     other = Image.fromarray(scan("CNV", 2, 1, seed=3))
     hashes = [perceptual_hash(each) for each in (picture, smaller, brighter, other)]
-    assert {pair[:2] for pair in look_alikes(hashes)} == {(0, 1), (0, 2), (1, 2)}
+    assert {tuple(pair[:2]) for pair in look_alikes(hashes).tolist()} == {(0, 1), (0, 2), (1, 2)}

@@ -120,6 +120,13 @@ def test_same_seed_same_bytes_other_seed_other_split(tmp_path: Path) -> None:
     assert one.bytes() != other.bytes()
 
 
+def test_the_order_of_the_index_does_not_count(tmp_path: Path) -> None:
+    run = Run(tmp_path, real(), settings())
+    write_index(tmp_path / "index.csv", list(reversed(read_index(tmp_path / "index.csv"))))
+    split(tmp_path / "index.csv", settings(), CLASSES, tmp_path / "again", tmp_path / "again.json")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == run.bytes()
+
+
 def test_by_image_is_exact_and_reports_shared_patients(tmp_path: Path) -> None:
     run = Run(tmp_path, real(), settings(by="image", extra=10))
     assert run.counts()["extra"] == {"NORMAL": 10, "CNV": 10}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,8 +28,8 @@ from octrobust.files import (
     atomic_path,
     link_or_copy,
     new_array,
-    read_csv,
     read_json,
+    rows_of,
     sha256_file,
     write_csv,
     write_json,
@@ -105,17 +106,24 @@ def open_adversarial(folder: Path) -> AdversarialSet:
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST:
         raise UserError(f"{folder / 'manifest.json'} is no adversarial set's: {_AGAIN}")
     _check_sha256(path, manifest["records_sha256"])
-    rows = read_csv(path, COLUMNS)
-    records: dict[str, Array] = {}
-    for column in COLUMNS:
-        values = [row[column] for row in rows]
-        if column in FLAGS:
-            records[column] = np.array([value == "1" for value in values], dtype=bool)
-        elif column in (*distances.NAMES, "const"):
-            records[column] = np.array([float(value or "nan") for value in values])
-        else:
-            records[column] = np.array([int(value) for value in values], dtype=np.int64)
+    columns: dict[str, array[Any]] = {name: array(_typecode(name)) for name in COLUMNS}
+    for row in rows_of(path, COLUMNS):
+        for column, values in columns.items():
+            values.append(_number(column, row[column]))
+    records: dict[str, Array] = {name: np.array(values) for name, values in columns.items()}
+    records |= {name: records[name].astype(bool) for name in FLAGS}
     return AdversarialSet(folder, records, manifest)
+
+
+def _typecode(column: str) -> str:
+    """Of `array`: flags, distances and const, or whole numbers."""
+    if column in FLAGS:
+        return "b"
+    return "d" if column in (*distances.NAMES, "const") else "q"
+
+
+def _number(column: str, text: str) -> float | int:
+    return float(text or "nan") if _typecode(column) == "d" else int(text)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from octrobust import config
-from octrobust.data.index import IndexRow, read_index
+from octrobust.data.index import IndexRow, index_rows
 from octrobust.errors import UserError
-from octrobust.files import atomic_folder, new_array, read_csv, write_csv, write_json
+from octrobust.files import atomic_folder, rows_of, write_csv, write_json
 
+BLOCK = 256  # images decoded before the next are asked for
 COLUMNS = ("row", "path", "label", "patient", "target")
 # Pillow's modes with 8 bits a channel or fewer, and its 16-bit greys ("I" is how some versions
 # open those). Others, as 32-bit floats, have no range that says what is white.
@@ -72,7 +76,7 @@ def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
     Raises:
         UserError: the files are missing, damaged, or of another image size.
     """
-    table = read_csv(folder / f"{name}.csv", COLUMNS)
+    table = _columns(folder / f"{name}.csv")
     source = folder / f"{name}.npy"
     side = stored_side(image_size)
     try:
@@ -81,24 +85,33 @@ def open_split(folder: Path, name: str, image_size: int) -> ImageSet:
         raise UserError(f"{source} does not exist: run `dvc repro prepare` first") from None
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{source} is damaged ({error}): run `dvc repro prepare`") from None
-    if pixels.dtype != np.uint8 or pixels.shape != (len(table), side, side):
+    if pixels.dtype != np.uint8 or pixels.shape != (len(table["path"]), side, side):
         raise UserError(
-            f"{source} holds {pixels.dtype} {pixels.shape}, where {len(table)} rows at "
-            f"data.image_size {image_size} need uint8 {(len(table), side, side)}: "
+            f"{source} holds {pixels.dtype} {pixels.shape}, where {len(table['path'])} rows at "
+            f"data.image_size {image_size} need uint8 {(len(table['path']), side, side)}: "
             "run `dvc repro prepare`"
         )
-    targets = [row["target"] for row in table]
-    if not set(targets) <= {"0", "1"}:
+    if not set(table["target"]) <= {"0", "1"}:
         raise UserError(f"{folder / name}.csv is damaged: targets must be 0 or 1: run `dvc repro`")
     return ImageSet(
         name=name,
         pixels=pixels,
-        targets=np.array([int(target) for target in targets], dtype=np.int64),
-        labels=tuple(row["label"] for row in table),
-        patients=tuple(row["patient"] for row in table),
-        paths=tuple(row["path"] for row in table),
+        targets=np.array(table["target"], dtype=np.int64),
+        labels=tuple(table["label"]),
+        patients=tuple(table["patient"]),
+        paths=tuple(table["path"]),
         image_size=image_size,
     )
+
+
+def _columns(path: Path) -> dict[str, list[str]]:
+    """A split's table by column; what rows share is one object."""
+    columns: dict[str, list[str]] = {name: [] for name in COLUMNS}
+    for row in rows_of(path, COLUMNS):
+        for name in COLUMNS:
+            value = row[name]
+            columns[name].append(value if name == "path" else sys.intern(value))
+    return columns
 
 
 def decode(path: Path, side: int) -> NDArray[np.uint8]:
@@ -144,13 +157,14 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def prepare(
-    raw: Path, splits: Path, data: config.Data, out: Path, metrics: Path, workers: int = 0
+    raw: Path, splits: Path, data: config.Data, out: Path, metrics: Path, threads: int | None = None
 ) -> None:
     """Decode every split's images to ``out/{split}.npy``, with ``out/{split}.csv`` beside it.
 
     The arrays are uint8 (N, R, R), R = `stored_side`; row i is row i of ``splits/{split}.csv``.
-    Up to `workers` images are decoded at a time, to the same bytes for any number. `out` appears
-    whole or not at all. Numbers go to `metrics`, JSON; seconds are wall-clock.
+    As many images as `threads` are decoded at a time, None: as there are cores, to the same bytes
+    for any number. `out` appears whole or not at all. Numbers go to `metrics`, JSON; seconds are
+    wall-clock.
 
     Raises:
         UserError: a split or an image is missing or cannot be read.
@@ -160,11 +174,11 @@ def prepare(
     images: dict[str, int] = {}
     with atomic_folder(out) as folder:
         for name in config.SPLITS:
-            rows = read_index(splits / f"{name}.csv")
-            _check_labels(rows, data.classes, splits / f"{name}.csv")
-            _write_pixels(folder / f"{name}.npy", [raw / row.path for row in rows], side, workers)
-            write_csv(folder / f"{name}.csv", _table(rows, data.classes), COLUMNS)
-            images[name] = len(rows)
+            source = splits / f"{name}.csv"
+            images[name] = _count(source, data.classes)
+            shape = (images[name], side, side)
+            _write_pixels(folder / f"{name}.npy", raw, index_rows(source), shape, threads)
+            write_csv(folder / f"{name}.csv", _table(index_rows(source), data.classes), COLUMNS)
     total = sum(images.values())
     numbers = {
         "images": {**images, "total": total},
@@ -174,31 +188,52 @@ def prepare(
     write_json(metrics, numbers)
 
 
-def _check_labels(rows: Sequence[IndexRow], classes: Sequence[str], table: Path) -> None:
-    for row in rows:
+def _count(table: Path, classes: Sequence[str]) -> int:
+    """Rows of a split, whose labels are all of `classes`."""
+    number = 0
+    for row in index_rows(table):
+        number += 1
         if row.label not in classes:
             raise UserError(
                 f"{table}: '{row.path}' is labelled '{row.label}', none of data.classes "
                 f"({', '.join(classes)}): run `dvc repro split`"
             )
+    return number
 
 
-def _write_pixels(target: Path, paths: Sequence[Path], side: int, workers: int) -> None:
-    pixels = new_array(target, np.uint8, (len(paths), side, side))
+def _write_pixels(
+    target: Path,
+    raw: Path,
+    rows: Iterator[IndexRow],
+    shape: tuple[int, int, int],
+    threads: int | None,
+) -> None:
+    """As a plain file, a block at a time: a memory map would fill memory with what is written, and
+    a pool that is handed all images at once keeps something of each."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    bar = tqdm(total=shape[0], desc=f"prepare {target.stem}", unit="image", disable=not shape[0])
 
-    def fill(row: int) -> None:
-        pixels[row] = decode(paths[row], side)
+    def square(row: IndexRow) -> NDArray[np.uint8]:
+        return decode(raw / row.path, shape[1])
 
     # Threads, as Pillow decodes and resizes outside the interpreter's lock.
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        rows = pool.map(fill, range(len(paths)))
-        for _ in tqdm(rows, f"prepare {target.stem}", len(paths), unit="image", disable=not paths):
-            pass
-    pixels.flush()
+    with target.open("wb") as out, ThreadPoolExecutor(threads or _cores()) as pool, bar:
+        np.lib.format.write_array_header_1_0(out, header)
+        while block := list(islice(rows, BLOCK)):
+            for pixels in pool.map(square, block):
+                out.write(pixels.tobytes())
+                bar.update()
 
 
-def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> list[dict[str, str | int]]:
-    return [
+def _cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _table(rows: Iterable[IndexRow], classes: Sequence[str]) -> Iterator[dict[str, str | int]]:
+    return (
         {
             "row": number,
             "path": row.path,
@@ -207,4 +242,4 @@ def _table(rows: Sequence[IndexRow], classes: Sequence[str]) -> list[dict[str, s
             "target": classes.index(row.label),
         }
         for number, row in enumerate(rows)
-    ]
+    )

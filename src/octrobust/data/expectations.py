@@ -13,7 +13,7 @@ import pandas as pd
 
 from octrobust import config
 from octrobust.data.index import IndexRow
-from octrobust.data.look_alikes import PHASH, across, look_alikes
+from octrobust.data.look_alikes import PHASH, look_alikes
 from octrobust.errors import UserError
 from octrobust.files import write_json
 
@@ -129,13 +129,13 @@ def _look_alikes(rows: pd.DataFrame) -> pd.DataFrame:
     """Pairs of near duplicates, an image in one split and one in another: counted, not refused,
     since what is nearly equal to a hash need not be one image."""
     hashes = rows["phash"].where(rows["phash"].str.fullmatch(PHASH), "").tolist()
-    pairs = across(look_alikes(hashes), rows["split"].tolist())
-    first, second = (rows.iloc[[pair[side] for pair in pairs]].reset_index() for side in (0, 1))
+    pairs = look_alikes(hashes, across=rows["split"].tolist())
+    first, second = (rows.iloc[pairs[:, side]].reset_index() for side in (0, 1))
     return pd.DataFrame(
         {
             "first": first["split"] + "/" + first["path"],
             "second": second["split"] + "/" + second["path"],
-            "bits_apart": [pair[2] for pair in pairs],
+            "bits_apart": pairs[:, 2],
             "two_patients": first["patient"].fillna("") != second["patient"].fillna(""),
         }
     )
@@ -143,9 +143,9 @@ def _look_alikes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _in_index(rows: pd.DataFrame, index: pd.DataFrame) -> dict[str, str]:
     """By hash: whether every row with it stands in the index, the same in every column."""
-    known = set(index[COLUMNS].astype(str).itertuples(index=False, name=None))
-    lines = rows[COLUMNS].astype(str).itertuples(index=False, name=None)
-    strangers = {line[COLUMNS.index("sha256")] for line in lines if line not in known}
+    known = index[COLUMNS].astype(str).drop_duplicates()
+    lines = rows[COLUMNS].astype(str).merge(known, how="left", indicator="found")
+    strangers = set(lines.loc[lines["found"] == "left_only", "sha256"])
     return {sha256: "no" if sha256 in strangers else "yes" for sha256 in rows["sha256"].dropna()}
 
 

@@ -14,7 +14,7 @@ _BREAKING = ("Cc", "Zl", "Zp")  # Unicode's control characters, line and paragra
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A file that should be an image.
 

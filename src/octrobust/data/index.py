@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from octrobust.errors import UserError
-from octrobust.files import read_csv, write_csv
+from octrobust.files import rows_of, write_csv
 
 # Kermany's numbers stay far below, so a number with this added cannot be one of theirs.
 RENUMBER = 1_000_000
@@ -16,7 +17,7 @@ RENUMBER = 1_000_000
 _PATIENT = r"([A-Za-z0-9_]*[0-9][A-Za-z0-9_]*)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexRow:
     """One image.
 
@@ -46,8 +47,13 @@ def read_index(path: Path) -> list[IndexRow]:
     Raises:
         UserError: the file is missing or is no index, or a path leads out of data/raw.
     """
+    return list(index_rows(path))
+
+
+def index_rows(path: Path) -> Iterator[IndexRow]:
+    """The same, a row at a time."""
     try:
-        return [_row(values) for values in read_csv(path, COLUMNS)]
+        yield from map(_row, rows_of(path, COLUMNS))
     except ValueError as error:
         raise UserError(f"{path} is not an index of images ({error}): run `dvc repro`") from None
 
@@ -56,13 +62,15 @@ def _row(values: dict[str, str]) -> IndexRow:
     path = PurePosixPath(values["path"])
     if path.is_absolute() or ".." in path.parts or "\0" in values["path"]:
         raise ValueError(f"'{path}' is outside data/raw")
+    # One object for what many rows share: an index may have a hundred thousand.
+    shared = {name: sys.intern(values[name]) for name in ("label", "patient", "image", "mode")}
     numbers = {name: int(values[name]) for name in ("width", "height")}
-    return IndexRow(**{**values, **numbers})  # type: ignore[arg-type]
+    return IndexRow(**{**values, **shared, **numbers})  # type: ignore[arg-type]
 
 
 def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
     """Write `rows` in the order given."""
-    write_csv(path, map(asdict, rows), COLUMNS)
+    write_csv(path, ({name: getattr(row, name) for name in COLUMNS} for row in rows), COLUMNS)
 
 
 def parse_name(name: str, label: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import sys
 import tempfile
 import unicodedata
 import warnings
@@ -39,7 +40,7 @@ SHOWN = 3  # paths quoted in an error
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Picture:
     """Pixels, Pillow's mode, and the perceptual hash."""
 
@@ -49,7 +50,7 @@ class _Picture:
     phash: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Content:
     """Files with the same bytes, in order of their place in the source."""
 
@@ -165,7 +166,7 @@ def _read(path: Path) -> _Picture | str:
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 if frames > 1:
                     return f"{frames} images in one file"
-                mode = image.mode
+                mode = sys.intern(image.mode)
                 image.load()
                 if image.format in ("JPEG", "MPO") and not _is_closed(path):
                     return "truncated: no end after its pixels"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import imagehash
 import numpy as np
@@ -13,6 +14,11 @@ BITS = 64
 PHASH = r"[0-9a-f]{16}"
 # Of 191 real B-scans no two of different patients differ in fewer than 8 bits.
 ALIKE = 6
+_BANDS, _WIDTH = 4, 16  # bands of so many bits
+_AT_ONCE = 2**18  # pairs compared
+_ONES = np.array([number.bit_count() for number in range(256)], dtype=np.uint8)
+
+Ints = NDArray[np.int64]
 
 
 def perceptual_hash(grey: Image.Image) -> str:
@@ -21,52 +27,80 @@ def perceptual_hash(grey: Image.Image) -> str:
     return str(imagehash.phash(grey))
 
 
-def look_alikes(hashes: Sequence[str], most: int = ALIKE) -> list[tuple[int, int, int]]:
-    """All pairs (first, second, bits) of places in `hashes` that differ in at most `most` bits.
+def look_alikes(
+    hashes: Sequence[str], most: int = ALIKE, across: Sequence[str] | None = None
+) -> Ints:
+    """All pairs of places in `hashes` that differ in at most `most` bits.
 
-    Empty hashes are like nothing. Two hashes that differ in `most` bits agree in one of
-    ``most + 1`` bands, so only images that share a band are compared: no step looks at all pairs.
+    Empty hashes are like nothing. Of two hashes that differ in `most` bits one band of four differs
+    in a quarter of them at most, so a hash is compared with those alone whose band is as near: a
+    few of 65,536 values, not all images.
+
+    Args:
+        hashes: N strings of 16 hexadecimal digits.
+        across: N names of groups; only pairs of two groups count. None: all do.
+
+    Returns:
+        (P, 3) int64, in order: first and second place, bits apart.
 
     Raises:
         ValueError: a hash that is not hexadecimal, or of another length.
     """
     places = np.array([i for i, text in enumerate(hashes) if text], dtype=np.int64)
-    bits = _bits([hashes[i] for i in places])
-    found: dict[tuple[int, int], int] = {}
-    for band in np.array_split(np.arange(BITS), most + 1):
-        for members in _groups(bits[:, band]):
-            for first, others in zip(members, _after(members), strict=True):
-                apart = (bits[first] != bits[others]).sum(1)
-                near = apart <= most
-                for second, count in zip(others[near], apart[near], strict=True):
-                    found[int(places[first]), int(places[second])] = int(count)
-    return sorted((first, second, count) for (first, second), count in found.items())
+    words = _words([hashes[i] for i in places])
+    groups = None if across is None else np.unique(across, return_inverse=True)[1][places]
+    found = [np.empty(0, np.int64)]  # first place times their number, plus second
+    for pair in _candidates(words, most // _BANDS):
+        wanted = pair[0] < pair[1]
+        if groups is not None:
+            wanted &= groups[pair[0]] != groups[pair[1]]
+        first, second = pair[0][wanted], pair[1][wanted]
+        near = _apart(words[first], words[second]) <= most
+        found.append(np.unique(first[near] * len(words) + second[near]))
+    first, second = np.divmod(np.unique(np.concatenate(found)), max(len(words), 1))
+    return np.stack([places[first], places[second], _apart(words[first], words[second])], 1)
 
 
-def _bits(hashes: Sequence[str]) -> NDArray[np.bool_]:
-    """(N, 64), most significant first."""
+def _words(hashes: Sequence[str]) -> NDArray[np.uint64]:
     for text in hashes:
         if len(text) != BITS // 4:
             raise ValueError(f"{text!r} is no hash of {BITS} bits")
-    raw = b"".join(map(bytes.fromhex, hashes))
-    return np.unpackbits(np.frombuffer(raw, np.uint8)).reshape(-1, BITS).astype(bool)
+    return np.array([int(text, 16) for text in hashes], dtype=np.uint64)
 
 
-def _groups(band: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-    """Rows that agree in every column, in order; those alone are left out."""
-    if not len(band):
-        return
-    _, group, sizes = np.unique(band, axis=0, return_inverse=True, return_counts=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    for members in np.split(order, np.cumsum(sizes)[:-1]):
-        if len(members) > 1:
-            yield members
+def _apart(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Ints:
+    """Bits that differ, (n,)."""
+    bytes_apart = (first ^ second).view(np.uint8).reshape(-1, BITS // 8)
+    apart: Ints = _ONES[bytes_apart].sum(1, dtype=np.int64)
+    return apart
 
 
-def _after(members: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [members[i + 1 :] for i in range(len(members))]
+def _candidates(words: NDArray[np.uint64], radius: int) -> Iterator[tuple[Ints, Ints]]:
+    """Rows whose bands differ in `radius` bits at most: both ways round, some more than once."""
+    flips = [sum(1 << bit for bit in bits) for bits in _subsets(radius)]
+    for band in range(_BANDS):
+        values = (words >> np.uint64(band * _WIDTH)).astype(np.uint16)
+        order = np.argsort(values, kind="stable")
+        ranked = values[order]
+        for flip in flips:
+            wanted = values ^ np.uint16(flip)
+            low, high = (np.searchsorted(ranked, wanted, side) for side in ("left", "right"))
+            yield from _expanded(order, low, high - low)
 
 
-def across(pairs: Sequence[tuple[int, int, int]], of: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Those pairs whose images are in different groups, `of` naming each image's."""
-    return [pair for pair in pairs if of[pair[0]] != of[pair[1]]]
+def _subsets(largest: int) -> Iterator[tuple[int, ...]]:
+    for size in range(largest + 1):
+        yield from combinations(range(_WIDTH), size)
+
+
+def _expanded(order: Ints, low: Ints, counts: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Row i with order[low[i]], ..., order[low[i] + counts[i] - 1], some rows at a time."""
+    total = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        before = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, before + _AT_ONCE, "right")), start + 1)
+        rows, some = np.arange(start, stop), counts[start:stop]
+        within = np.arange(some.sum()) - np.repeat(total[start:stop] - some - before, some)
+        yield np.repeat(rows, some), order[np.repeat(low[start:stop], some) + within]
+        start = stop

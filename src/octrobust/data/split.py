@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octrobust import config
-from octrobust.data.index import IndexRow, read_index, write_index
+from octrobust.data.index import IndexRow, index_rows, write_index
 from octrobust.errors import UserError
 from octrobust.files import atomic_folder, write_json
 
@@ -20,6 +21,45 @@ Ints = NDArray[np.int64]
 
 DEALS = 32  # seeded deals tried before the solver is asked
 SOLVER_SECONDS = 60.0
+_LARGEST = 2**62  # of a scan's number; names may have longer ones
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """The index's N images of the classes, in order of their paths, without their rows.
+
+    Attributes:
+        index: the file; in_order: whether its rows are in that order.
+        place: (N,) which row of these classes it is, as the file has them.
+        label: (N,) place in `classes`. patient: (N,) place in `patients`, which are in order.
+        scan: (N,) its number among the patient's scans, 0 where unknown.
+    """
+
+    index: Path
+    classes: Sequence[str]
+    in_order: bool
+    place: Ints
+    label: Ints
+    patient: Ints
+    scan: Ints
+    patients: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def known(self, which: Any = slice(None)) -> int:
+        """How many patients have images among `which`."""
+        return sum(bool(self.patients[i]) for i in np.unique(self.patient[which]))
+
+    def rows(self, chosen: Ints) -> Iterator[IndexRow]:
+        """The rows of `chosen`, in order of their paths."""
+        wanted = np.zeros(len(self), dtype=bool)
+        wanted[self.place[chosen]] = True
+        rows = (row for row, take in zip(self._all(), wanted, strict=True) if take)
+        return rows if self.in_order else iter(sorted(rows, key=_path))
+
+    def _all(self) -> Iterator[IndexRow]:
+        return (row for row in index_rows(self.index) if row.label in self.classes)
 
 
 def split(
@@ -35,70 +75,82 @@ def split(
     Raises:
         UserError: images or patients do not suffice, or images have no patient.
     """
-    rows = sorted((row for row in read_index(index) if row.label in classes), key=_path)
-    _check_images(rows, settings, classes)
+    images = _read(index, classes)
+    _check_images(images, settings)
     rng = np.random.default_rng(settings.seed)
-    if settings.by == "patient":
-        chosen = _by_patient(rows, settings, classes, rng)
-    else:
-        chosen = _by_image(rows, settings, classes, rng)
+    deal = _by_patient if settings.by == "patient" else _by_image
+    chosen = deal(images, settings, rng)
     with atomic_folder(out) as folder:
         for name in config.SPLITS:
-            write_index(folder / f"{name}.csv", sorted(chosen[name], key=_path))
-    write_json(metrics, _summary(rows, chosen, classes))
+            write_index(folder / f"{name}.csv", images.rows(chosen[name]))
+    write_json(metrics, _summary(images, chosen))
 
 
 def _path(row: IndexRow) -> str:
     return row.path
 
 
-def _by_image(
-    rows: Sequence[IndexRow],
-    settings: config.Split,
-    classes: Sequence[str],
-    rng: np.random.Generator,
-) -> dict[str, list[IndexRow]]:
+def _read(index: Path, classes: Sequence[str]) -> _Images:
+    """What dealing needs of every image: some bytes, where its row would take half a kilobyte."""
+    label, patient, scan = array("q"), array("q"), array("q")
+    names: dict[str, int] = {}
+    in_order, last = True, ""
+    for row in index_rows(index):
+        if row.label not in classes:
+            continue
+        in_order, last = in_order and last <= row.path, row.path
+        label.append(classes.index(row.label))
+        patient.append(names.setdefault(row.patient, len(names)))
+        scan.append(min(int(row.image), _LARGEST) if row.image.isdecimal() else 0)
+    place = np.arange(len(label))
+    if not in_order:
+        paths = [row.path for row in index_rows(index) if row.label in classes]
+        place = np.array(sorted(place.tolist(), key=paths.__getitem__))
+    patients = sorted(names)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[[names[name] for name in patients]] = np.arange(len(names))
+    parts = (np.array(label)[place], rank[np.array(patient)][place], np.array(scan)[place])
+    return _Images(index, classes, in_order, place, *parts, patients)
+
+
+def _by_image(images: _Images, settings: config.Split, rng: np.random.Generator) -> dict[str, Ints]:
     """The paper's own practice: images dealt singly, so that a patient may be in several splits."""
-    chosen: dict[str, list[IndexRow]] = {name: [] for name in config.SPLITS}
-    for label in classes:
-        mine = [row for row in rows if row.label == label]
-        order = iter(rng.permutation(len(mine)))
+    chosen: dict[str, list[Ints]] = {name: [] for name in config.SPLITS}
+    for label in range(len(images.classes)):
+        mine = np.flatnonzero(images.label == label)
+        mine, start = mine[rng.permutation(len(mine))], 0
         for name, need in settings.counts().items():
-            chosen[name] += [mine[next(order)] for _ in range(need)]
-    return chosen
+            chosen[name].append(mine[start : start + need])
+            start += need
+    return {name: np.concatenate(parts) for name, parts in chosen.items()}
 
 
 def _by_patient(
-    rows: Sequence[IndexRow],
-    settings: config.Split,
-    classes: Sequence[str],
-    rng: np.random.Generator,
-) -> dict[str, list[IndexRow]]:
-    _check_patients(rows, settings, classes)
-    images: dict[str, dict[str, list[IndexRow]]] = defaultdict(lambda: defaultdict(list))
-    for row in sorted(rows, key=_scan_order):
-        images[row.patient][row.label].append(row)
-    patients = sorted(images)
-    sizes = np.array([[len(images[p][label]) for label in classes] for p in patients])
+    images: _Images, settings: config.Split, rng: np.random.Generator
+) -> dict[str, Ints]:
+    _check_patients(images, settings)
+    classes = len(images.classes)
+    # Images by patient, then label; neighbouring scans stand side by side: 2 before 10.
+    group = images.patient * classes + images.label
+    order = np.lexsort((images.scan, group))
+    sizes = np.bincount(group, minlength=len(images.patients) * classes).reshape(-1, classes)
+    first = (np.cumsum(sizes) - sizes.ravel()).reshape(sizes.shape)
     needs = {name: need for name, need in settings.counts().items() if need}
 
     owner = _assign(sizes, np.array(list(needs.values())), rng)
     if owner is None:
         raise UserError(
-            f"split: whole patients cannot be given to the splits: {_have(rows, classes)}; "
+            f"split: whole patients cannot be given to the splits: {_have(images)}; "
             f"needed in each class: {_need(settings)}; ask for fewer images or set split.by: image"
         )
-    chosen: dict[str, list[IndexRow]] = {name: [] for name in config.SPLITS}
+    chosen: dict[str, list[Ints]] = {name: [np.empty(0, np.int64)] for name in config.SPLITS}
     for number, (name, need) in enumerate(needs.items()):
-        members = [patients[i] for i in np.flatnonzero(owner == number)]
-        for label in classes:
-            chosen[name] += _thin([images[p][label] for p in members], need, rng)
-    return chosen
-
-
-def _scan_order(row: IndexRow) -> tuple[int, str]:
-    """Neighbouring scans of a patient stand side by side: 2 before 10."""
-    return (int(row.image) if row.image.isdecimal() else 0, row.path)
+        members = np.flatnonzero(owner == number)
+        for label in range(classes):
+            taken = _thin(sizes[members, label], need, rng)
+            starts = first[members, label]
+            chosen[name] += [order[start + some] for start, some in zip(starts, taken, strict=True)]
+    return {name: np.concatenate(parts) for name, parts in chosen.items()}
 
 
 def _assign(sizes: Ints, needs: Ints, rng: np.random.Generator) -> Ints | None:
@@ -167,59 +219,49 @@ def _level(available: Ints, need: int) -> int:
     return bisect_right(limits, need, key=lambda most: np.minimum(available, most).sum()) - 1
 
 
-def _thin(
-    groups: Sequence[Sequence[IndexRow]], need: int, rng: np.random.Generator
-) -> list[IndexRow]:
-    """Take `need` images as evenly from all groups as can be, spread over each one's scans."""
-    available = np.array([len(group) for group in groups])
+def _thin(available: Ints, need: int, rng: np.random.Generator) -> Iterator[Ints]:
+    """Of groups of so many images, which to take: `need` in all, as evenly from all groups as can
+    be, spread over each one's scans."""
     level = _level(available, need)
     take = np.minimum(available, level)
     more = rng.permutation(np.flatnonzero(available > level))
     take[more[: need - take.sum()]] += 1
-    chosen = []
-    for group, count in zip(groups, take, strict=True):
+    for size, count in zip(available, take, strict=True):
         # Evenly spaced from a random start, as neighbouring scans are near duplicates.
-        start = rng.integers(len(group)) if group else 0
-        chosen += [group[(start + i * len(group)) // count] for i in range(count)]
-    return chosen
+        start = rng.integers(size) if size else 0
+        yield (start + np.arange(count) * size) // max(count, 1)
 
 
-def _check_images(rows: Sequence[IndexRow], settings: config.Split, classes: Sequence[str]) -> None:
+def _check_images(images: _Images, settings: config.Split) -> None:
     total = sum(settings.counts().values())
-    if any(sum(row.label == label for row in rows) < total for label in classes):
+    if np.bincount(images.label, minlength=len(images.classes)).min() < total:
         raise UserError(
-            f"split: too few images: {_have(rows, classes)}; needed in each class: "
+            f"split: too few images: {_have(images)}; needed in each class: "
             f"{_need(settings)}; lower the split's counts in params.yaml or add images"
         )
 
 
-def _check_patients(
-    rows: Sequence[IndexRow], settings: config.Split, classes: Sequence[str]
-) -> None:
-    unknown = [row.path for row in rows if not row.patient]
-    if unknown:
+def _check_patients(images: _Images, settings: config.Split) -> None:
+    unknown = np.flatnonzero(images.patient == 0) if images.patients[0] == "" else np.empty(0, int)
+    if len(unknown):
+        path = next(images.rows(unknown[:1])).path
         raise UserError(
-            f"split: {len(unknown)} of {len(rows)} images have no patient ({unknown[0]}"
+            f"split: {len(unknown)} of {len(images)} images have no patient ({path}"
             f"{', ...' if len(unknown) > 1 else ''}): name files CLASS-PATIENT-N.ext "
             "or set split.by: image"
         )
     splits = sum(need > 0 for need in settings.counts().values())
-    if any(len(_patients(rows, label)) < splits for label in classes):
+    if any(images.known(images.label == label) < splits for label in range(len(images.classes))):
         raise UserError(
-            f"split: too few patients: {_have(rows, classes)}; needed in each class: one patient "
+            f"split: too few patients: {_have(images)}; needed in each class: one patient "
             f"at least for each of {splits} splits; add patients or set split.by: image"
         )
 
 
-def _patients(rows: Sequence[IndexRow], label: str | None = None) -> set[str]:
-    return {row.patient for row in rows if row.patient and label in (None, row.label)}
-
-
-def _have(rows: Sequence[IndexRow], classes: Sequence[str]) -> str:
+def _have(images: _Images) -> str:
     each = (
-        f"{label} {sum(row.label == label for row in rows)} images of "
-        f"{len(_patients(rows, label))} patients"
-        for label in classes
+        f"{name} {(mine := images.label == label).sum()} images of {images.known(mine)} patients"
+        for label, name in enumerate(images.classes)
     )
     return "available: " + ", ".join(each)
 
@@ -230,29 +272,25 @@ def _need(settings: config.Split) -> str:
     return f"{sum(counts.values())} images ({parts})"
 
 
-def _summary(
-    rows: Sequence[IndexRow], chosen: Mapping[str, Sequence[IndexRow]], classes: Sequence[str]
-) -> dict[str, Any]:
-    used = [row for name in chosen for row in chosen[name]]
-    homes: dict[str, set[str]] = defaultdict(set)
-    for name, mine in chosen.items():
-        for patient in _patients(mine):
-            homes[patient].add(name)
-    summary: dict[str, Any] = {name: _counts(mine, classes) for name, mine in chosen.items()}
-    summary["unused"] = {
-        "images": len(rows) - len(used),
-        "patients": len(_patients(rows) - _patients(used)),
+def _summary(images: _Images, chosen: Mapping[str, Ints]) -> dict[str, Any]:
+    used = np.concatenate(list(chosen.values()))
+    homes = np.zeros((len(images.patients), len(chosen)), dtype=bool)
+    for number, mine in enumerate(chosen.values()):
+        homes[images.patient[mine], number] = True
+    named = np.array([bool(name) for name in images.patients])
+    return {
+        **{name: _counts(images, mine) for name, mine in chosen.items()},
+        "unused": {
+            "images": len(images) - len(used),
+            "patients": int((named & ~homes.any(1)).sum()),
+        },
+        "patients_in_two_splits": int((named & (homes.sum(1) > 1)).sum()),
     }
-    summary["patients_in_two_splits"] = sum(len(names) > 1 for names in homes.values())
-    return summary
 
 
-def _counts(rows: Sequence[IndexRow], classes: Sequence[str]) -> dict[str, Any]:
-    per_class = {
-        label: {
-            "images": sum(row.label == label for row in rows),
-            "patients": len(_patients(rows, label)),
-        }
-        for label in classes
-    }
-    return {"images": len(rows), "patients": len(_patients(rows)), "classes": per_class}
+def _counts(images: _Images, mine: Ints) -> dict[str, Any]:
+    per_class = {}
+    for label, name in enumerate(images.classes):
+        of_class = mine[images.label[mine] == label]
+        per_class[name] = {"images": len(of_class), "patients": images.known(of_class)}
+    return {"images": len(mine), "patients": images.known(mine), "classes": per_class}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
+_AT_ONCE = 2**22  # clusters drawn; all resamples at once would take memory without bound
 
 
 def accuracy_interval(
@@ -118,6 +119,7 @@ def _resampled(
         paired=True,
         vectorized=vectorized,
         n_resamples=RESAMPLES,
+        batch=max(_AT_ONCE // len(samples[0]), 1) if vectorized else None,
         confidence_level=confidence_level,
         method="percentile",
         rng=np.random.default_rng(seed),

@@ -32,7 +32,7 @@ from octrobust.model.device import select_device
 from octrobust.model.predict import float32, logits, predict
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.attack import build_attack, spread_rows
-from octrobust.stages.common import array_files, as_tensors, scratch_for
+from octrobust.stages.common import array_files, as_tensors, blocks, scratch_for
 
 ROOMS = (".", "attack", "data", "evaluation", "model", "stages")
 COLUMNS = (*JUDGED, *distances.NAMES)
@@ -63,17 +63,21 @@ def battery(
         sha256_file(model / WEIGHTS),
         [settings.model_dump(exclude={"models"}), params.attack.model_dump(), rows.tolist()],
     )
-    device = select_device(params.compute)
-    network = load_model(model, device)
+    network = load_model(model, select_device(params.compute))
     found: dict[str, dict[str, Found]] = {}
     parts: dict[str, Any] = {}
     flags: list[Flag] = []
     for channels in settings.channels:
-        x, y = as_tensors(images, rows, channels, device)
         plan = _plan(params, network)
-        right = predict(network, x) == images.targets[rows]
-        clean = _Clean(x, y, torch.from_numpy(right).to(device))
-        found[channels] = _run(network, plan, clean, scratch / channels, params.attack.beta)
+        right, none = np.empty(len(rows), dtype=bool), 0.0
+        found[channels] = {attack.name: {} for attack in plan}
+        for number, block in enumerate(blocks(len(rows))):
+            clean = _clean(network, images, rows[block], channels)
+            right[block] = clean.right.cpu().numpy()
+            folder = scratch / channels / str(number)
+            fresh = _run(network, plan, clean, folder, params.attack.beta)
+            _put(found[channels], fresh, block, len(rows))
+            none += no_gradient(network, clean.x, clean.y) * len(clean.y) / len(rows)
         part = summary(
             {attack.name: (attack.kind, attack.norm, attack.budget) for attack in plan},
             found[channels],
@@ -82,7 +86,6 @@ def battery(
             {"l2": settings.l2, "linf": settings.linf},
             params.evaluate.confidence_level,
         )
-        none = no_gradient(network, x, y)
         robust = {name: attack["accuracy"] for name, attack in part["attacks"].items()}
         robust |= _within_balls(found[channels], right, settings.l2)
         title = f"{model.name}, {channels}"
@@ -102,6 +105,13 @@ def battery(
         },
     )
     return scratch
+
+
+def _put(whole: dict[str, Found], fresh: dict[str, Found], block: slice, count: int) -> None:
+    """A block's records into those of all `count` images."""
+    for name, found in fresh.items():
+        for column, values in found.items():
+            whole[name].setdefault(column, np.empty(count, values.dtype))[block] = values
 
 
 def _plan(params: Params, network: OCTClassifier) -> list[Attack]:
@@ -126,13 +136,22 @@ class _Clean:
         return _Clean(self.x[rows], self.y[rows], self.right[rows])
 
 
+def _clean(
+    network: OCTClassifier, images: ImageSet, rows: NDArray[np.int64], channels: str
+) -> _Clean:
+    x, y = as_tensors(images, rows, channels, next(network.parameters()).device)
+    right = predict(network, x) == images.targets[rows]
+    return _Clean(x, y, torch.from_numpy(right).to(x.device))
+
+
 def _run(
     network: OCTClassifier, plan: list[Attack], clean: _Clean, folder: Path, beta: float
 ) -> dict[str, Found]:
     """Every attack's records; those finished before a kill are read from `folder`."""
     found: dict[str, Found] = {}
     smaller: dict[tuple[str, str | None], Found] = {}  # by method and norm, at the last budget
-    for attack in tqdm(plan, desc=f"battery, {folder.name}", unit="attack", leave=False):
+    title = f"battery, {folder.parent.name} {folder.name}"
+    for attack in tqdm(plan, desc=title, unit="attack", leave=False):
         path = folder / f"{attack.name}.csv"
         if not path.exists():
             before = smaller.get((attack.method.removesuffix("_long"), attack.norm))

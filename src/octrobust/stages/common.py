@@ -18,6 +18,8 @@ from octrobust import files
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
 
+# Images that attacks other than EAD, which has shards, work on together.
+BLOCK = 256
 _held: list[FileLock] = []  # until the process ends
 
 
@@ -63,3 +65,10 @@ def as_tensors(
     x = torch.from_numpy(images.views(rows)).to(device)
     x = x if channels == "grey" else x.expand(-1, 3, -1, -1).contiguous()
     return x, torch.from_numpy(images.targets[rows]).to(device)
+
+
+def blocks(count: int) -> list[slice]:
+    """Of so many rows, BLOCK at most at a time: interleaved, so that each block has its
+    share of both classes, which splits keep apart."""
+    number = -(-count // BLOCK)
+    return [slice(start, None, number) for start in range(number)]

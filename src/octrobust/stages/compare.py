@@ -21,7 +21,7 @@ from octrobust.model.build import OCTClassifier
 from octrobust.model.predict import predict
 from octrobust.stages.attack import spread_rows
 from octrobust.stages.battery import read_records
-from octrobust.stages.common import as_tensors
+from octrobust.stages.common import as_tensors, blocks
 
 # (N,) bool by model and test set: where the model is right; a set's rows of the test split, (N,).
 Right = Mapping[str, Mapping[str, NDArray[np.bool_]]]
@@ -78,14 +78,13 @@ def pgd_accuracies(
     battery = params.evaluate.battery
     rows = spread_rows(images, battery.images_per_class)
     device = next(network.parameters()).device
-    x, y = as_tensors(images, rows, battery.channels[0], device)
-    targets, views = images.targets[rows], Views(network)
-
-    def accuracy(budget: float) -> float:
-        attack = Pgd(views, "L2", budget, battery.steps, battery.restarts, battery.seed)
-        return float((predict(network, attack(x, y)) == targets).mean())
-
-    return [accuracy(budget) for budget in budgets]
+    views, right = Views(network), np.zeros(len(budgets), dtype=np.int64)
+    for block in blocks(len(rows)):
+        x, y = as_tensors(images, rows[block], battery.channels[0], device)
+        for number, budget in enumerate(budgets):
+            attack = Pgd(views, "L2", budget, battery.steps, battery.restarts, battery.seed)
+            right[number] += (predict(network, attack(x, y)) == images.targets[rows[block]]).sum()
+    return (right / len(rows)).tolist()  # type: ignore[no-any-return]
 
 
 def flags(

@@ -10,7 +10,7 @@ from typing import Any
 from octrobust.config import Params
 from octrobust.data.arrays import open_split, prepare
 from octrobust.data.index import read_index
-from octrobust.data.look_alikes import across, look_alikes
+from octrobust.data.look_alikes import look_alikes
 from octrobust.data.split import split
 from octrobust.errors import UserError
 from octrobust.evaluation.metrics import classification
@@ -100,7 +100,7 @@ def _run(
     splits, arrays, model = (room / name for name in ("splits", "arrays", "model"))
     if not arrays.exists():
         split(raw / "index.csv", dealt, params.data.classes, splits, room / "split.json")
-        prepare(raw, splits, params.data, arrays, room / "prepare.json", params.compute.workers)
+        prepare(raw, splits, params.data, arrays, room / "prepare.json", params.compute.threads)
     if not model.exists():
         outs = (model, room / "history.csv", room / "train.json")
         shutil.rmtree(train(again, variant, arrays, *outs))
@@ -126,7 +126,7 @@ def _shared(splits: Path) -> dict[str, int]:
     patients = [
         {row["patient"] for name, row in rows if name == home} for home in ("train", "test")
     ]
-    pairs = across(look_alikes([row["phash"] for _, row in rows]), homes)
+    pairs = look_alikes([row["phash"] for _, row in rows], across=homes)
     return {
         "patients_in_both": len((patients[0] & patients[1]) - {""}),
         "look_alikes_in_both": len(pairs),
