@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -16,33 +16,41 @@ class UserError(Exception):
     """
 
 
+INTERRUPTED = "interrupted: run the same command again to go on from here"
 # What a full, read-only or failing disk says; other system errors are faults of the program.
 _DISK = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 }
 
 
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(say: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """A `UserError`, or a disk that takes no more, becomes one line on stderr and exit code 2;
-    SIGINT 130, SIGTERM 143."""
+    SIGINT 130, SIGTERM 143.
+
+    Args:
+        say: where the line goes instead.
+    """
     # Terminated politely, a stage unwinds, so that nothing half-written stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
     except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        say("error: " + " ".join(str(error).split()))
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in _DISK:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
+        say(
             f"error: {where}{error.strerror}: mend that and run the same command again, what is "
-            "finished is kept",
-            file=sys.stderr,
+            "finished is kept"
         )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        say(INTERRUPTED)
         raise SystemExit(130) from None

@@ -8,6 +8,7 @@ from typing import Any
 from octrobust.attack.shards import AdversarialSet, open_adversarial
 from octrobust.config import Defence, Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
 from octrobust.files import sha256_file
 from octrobust.model.device import select_device
@@ -20,7 +21,7 @@ from octrobust.training.datasets import Augmented, GreyPixels, Source, StoredFlo
 from octrobust.training.fit import fit
 from octrobust.training.objectives import Clean, Objective
 
-ROOMS = (".", "attack", "data", "model", "training", "stages")
+ROOMS = (".", "attack", "data", "distributed", "model", "training", "stages")
 
 
 def harden(
@@ -103,7 +104,8 @@ def harden(
         "harden": settings.model_dump(),
         "variant": own.model_dump(),
     }
-    write_fit(network, result, len(dataset), made_by, out, history, metrics)
+    if is_first():
+        write_fit(network, result, len(dataset), made_by, out, history, metrics)
     return scratch
 
 
