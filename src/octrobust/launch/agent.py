@@ -10,6 +10,7 @@ from torch.distributed.elastic.agent.server import WorkerGroup, WorkerSpec, Work
 from torch.distributed.elastic.agent.server.api import RunResult
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
@@ -37,12 +38,22 @@ class Agent(LocalElasticAgent):
         return cls(spec, DefaultLogsSpecs(log_dir=str(room)))
 
     def work(self) -> dict[int, int]:
-        """Run to the end; exit codes of the ranks of this machine that failed at last."""
-        result = self.run()
+        """Run to the end; exit codes of the ranks of this machine that failed at last.
+
+        The other machines are told that this one will not come back, unless a signal ends it: then
+        one that takes its place may join them.
+        """
+        try:
+            result = self.run()
+        except SignalException:
+            raise
+        except BaseException:
+            self._close()
+            raise
+        self._close()
         return _codes(result) if result is not None and result.is_failed() else {}
 
-    def close(self) -> None:
-        """Let the other machines know that this one will not come back."""
+    def _close(self) -> None:
         self._worker_group.spec.rdzv_handler.shutdown()
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -50,8 +51,8 @@ def _environment(room: str, compute: Compute) -> Iterator[None]:
         ours |= {BY_FILE: "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         ours["GLOO_SOCKET_IFNAME"] = _LOOPBACK
     else:
-        interface = _interface(_own_address(*_endpoint(compute)))
-        defaults |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
+        for interface in _interfaces(_own_address(*_endpoint(compute))):
+            defaults |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
     before = dict(os.environ)
     os.environ.update({**defaults, **before, **ours})
     try:
@@ -63,15 +64,13 @@ def _environment(room: str, compute: Compute) -> Iterator[None]:
 
 def _run(command: list[str], compute: Compute, room: Path) -> tuple[str, int]:
     # Late: torch reads LOGLEVEL when these are imported.
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.rendezvous import RendezvousError
 
     from octrobust.launch.agent import Agent
 
-    agent = Agent.of(command, compute, _rendezvous(command, compute, room), room)
-    ended = True
     try:
-        failures = agent.work()
+        failures = Agent.of(command, compute, _rendezvous(command, compute, room), room).work()
     except RendezvousError as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(
@@ -79,13 +78,9 @@ def _run(command: list[str], compute: Compute, room: Path) -> tuple[str, int]:
             "what they said, and run the same command again on each"
         ) from None
     except SignalException as error:
-        ended = False  # the machine that takes this one's place may still join the others
         if error.sigval == signal.SIGINT:
             return INTERRUPTED, 130
         return "", 128 + int(error.sigval)
-    finally:
-        if ended:
-            agent.close()
     return _verdict(failures, room)
 
 
@@ -121,7 +116,8 @@ def _rendezvous(command: list[str], compute: Compute, room: Path) -> dict[str, A
     """The parameters of torch's c10d rendezvous."""
     common = {
         "backend": "c10d",
-        "run_id": "-".join(command[1:]),  # after -m: the same on all machines, another each stage
+        # The same on all machines, another for each stage; part of a file's name.
+        "run_id": re.sub(r"[^A-Za-z0-9_.]+", "-", " ".join(command)),
         "min_nodes": compute.nodes,
         "max_nodes": compute.nodes,
         "join_timeout": _WAIT,
@@ -160,9 +156,10 @@ def _own_address(host: str, port: int) -> str:
         raise UserError(f"compute.rendezvous: {host}:{port} cannot be reached ({error})") from None
 
 
-def _interface(address: str) -> str:
+def _interfaces(address: str) -> list[str]:
+    """Those of this machine that have the address: one, or none that can be told."""
     found = psutil.net_if_addrs().items()
-    return next(name for name, all_of in found if address in [one.address for one in all_of])
+    return [name for name, all_of in found if address in [one.address for one in all_of]]
 
 
 def say_restart(failures: Mapping[int, int], left: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from octrobust import config
 from octrobust.errors import UserError, to_stderr
 from octrobust.files import project_home, write_json
-from octrobust.launch.elastic import hosts_rendezvous, run_elastic
+from octrobust.launch.elastic import hosts_rendezvous
 
 _LOOKS_EVERY = 0.5  # seconds
 
@@ -30,36 +31,37 @@ def announced(command: list[str]) -> Iterator[None]:
 
 
 def join() -> None:
-    """Take part in every stage that the first machine starts, until interrupted.
+    """Start the same command as the first machine, whenever it starts one, until interrupted.
 
     Raises:
         UserError: `compute` names no other machine, or this one is the first.
     """
-    if config.load().compute.nodes == 1:
-        raise UserError("compute.nodes: there is no other machine to join; set it and rendezvous")
-    if hosts_rendezvous(config.load().compute):
+    compute = config.load().compute
+    if compute.nodes == 1 or compute.rendezvous is None:
+        raise UserError("compute.nodes: there is no other machine; set nodes and rendezvous")
+    if hosts_rendezvous(compute):
         raise UserError("compute.rendezvous names this machine: run `dvc repro` here")
-    last = None
     to_stderr("waiting for the first machine")
+    last = None
     while True:
         now = _announced()
         if now and now["number"] != last:
             last = now["number"]
-            _take_part(now["command"], Path(now["folder"]))
+            _take_part(now)
         time.sleep(_LOOKS_EVERY)
 
 
-def _take_part(command: list[str], folder: Path) -> None:
-    to_stderr(f"joining: {' '.join(command[1:])}")
-    os.chdir(folder)  # a queued experiment has one of its own
+def _take_part(now: dict[str, Any]) -> None:
+    """Run the command to its end, or until the first machine is at something else."""
+    to_stderr(f"joining: {' '.join(now['command'][1:])}")
+    # A queued experiment has a folder of its own.
+    process = subprocess.Popen([sys.executable, *now["command"]], cwd=now["folder"])
     try:
-        line, code = run_elastic(command, config.load().compute)
-    except UserError as error:
-        line, code = f"error: {error}", 2
-    if code in (130, 143):
-        raise KeyboardInterrupt
-    if line:
-        to_stderr(line)
+        while process.poll() is None and (_announced() or now)["number"] == now["number"]:
+            time.sleep(_LOOKS_EVERY)
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _announced() -> dict[str, Any] | None:
