@@ -111,7 +111,8 @@ def _step(folder: Path, name: str, network: nn.Module) -> None:
     if share is None:
         cross_entropy(network(x), y).backward()
     else:
-        loss = cross_entropy(learner(network, share)(x[share.rows]), y[share.rows])
+        outputs = learner(network, share)  # kept: it must live until the gradients are there
+        loss = cross_entropy(outputs(x[share.rows]), y[share.rows])
         (loss * (len(share) * place.ranks() / 7)).backward()
     found = {f"gradient.{key}": p.grad for key, p in network.named_parameters()}
     found |= network.state_dict()

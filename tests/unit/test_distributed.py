@@ -61,7 +61,9 @@ def test_unequal_shares_give_the_gradient_of_the_whole_batch(
     ranks = [load_file(both[1] / f"{network}.{rank}.safetensors") for rank in (0, 1)]
     assert any("running_var" in key for key in alone) == (network == "norms")
     for key, value in alone.items():
-        torch.testing.assert_close(ranks[0][key], value, rtol=1e-5, atol=1e-6, msg=key)
+        torch.testing.assert_close(
+            ranks[0][key], value, rtol=1e-5, atol=1e-6, msg=lambda said, at=key: f"{at}: {said}"
+        )
         assert torch.equal(ranks[0][key], ranks[1][key]), key
 
 

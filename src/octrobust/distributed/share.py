@@ -34,8 +34,8 @@ class Share:
         """
         shape = x.shape[1:]
         whole = x.new_zeros((len(x) // len(self), self.total, *shape))
-        whole[:, self.rows] = x.unflatten(0, (-1, len(self)))
-        drawn = how(whole.flatten(0, 1)).unflatten(0, (-1, self.total))
+        whole[:, self.rows] = x.reshape(-1, len(self), *shape)
+        drawn = how(whole.flatten(0, 1)).reshape(whole.shape)
         return drawn[:, self.rows].flatten(0, 1)
 
 

@@ -38,10 +38,19 @@ def run_rank(main: Callable[..., None], arguments: Sequence[str]) -> None:
     try:
         with one_line_errors(say), group.joined(config.load().compute):
             main(*arguments)
+    except SystemExit as end:
+        _leave(end.code if isinstance(end.code, int) else 1)
     except RuntimeError as error:
         if not group.lost_another(error):
             raise
-        os._exit(LOST)  # what the group has left of threads might wait for the others
+        _leave(LOST)
+
+
+def _leave(code: int) -> None:
+    """At once: the group's threads might wait for the others, which may not come."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave_word(room: Path, line: str) -> None:

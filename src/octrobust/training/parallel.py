@@ -43,14 +43,14 @@ def learner(model: nn.Module, share: Share) -> DistributedDataParallel:
 
     All ranks start from the first one's tensors. Make one for every epoch: the order in which
     DistributedDataParallel sums gradients depends on how long it has been at it, and a resumed fit
-    is to sum as one that was never stopped.
+    is to sum as one that was never stopped. Keep it until the last backward pass.
     """
     tensors = {id(t): t for t in chain(model.parameters(), model.buffers())}
     twin = copy.deepcopy(model, tensors)  # the tensors themselves are not copied
     device = next(model.parameters()).device
     _share_dropout(twin, share)
     if device.type == "cuda":
-        twin = nn.SyncBatchNorm.convert_sync_batchnorm(twin)
+        twin = nn.SyncBatchNorm.convert_sync_batchnorm(twin)  # type: ignore[no-untyped-call]
     else:
         _share_statistics(twin)
     devices = [device] if device.type == "cuda" else None
