@@ -1,10 +1,9 @@
 """data/adversarial/adaptive/MODEL: the same attack on another model, as its own test."""
 
-import sys
 from pathlib import Path
 
 from octrobust import config
-from octrobust.errors import one_line_errors
+from octrobust.launch.entry import run_stage
 from octrobust.stages.attack import attack_split
 from octrobust.tracking.stage import stage_run
 
@@ -28,5 +27,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(sys.argv[1])
+    run_stage(main)

@@ -1,10 +1,9 @@
 """reports/battery/MODEL.csv: many attacks on one model, image by image."""
 
-import sys
 from pathlib import Path
 
 from octrobust import config
-from octrobust.errors import one_line_errors
+from octrobust.launch.entry import run_stage
 from octrobust.stages.battery import battery
 from octrobust.tracking.stage import stage_run
 
@@ -27,5 +26,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(sys.argv[1])
+    run_stage(main)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from octrobust import config
-from octrobust.errors import one_line_errors
+from octrobust.launch.entry import run_stage
 from octrobust.stages.evaluate import PLOTS, evaluate
 from octrobust.tracking.stage import stage_run
 
@@ -28,5 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    run_stage(main)

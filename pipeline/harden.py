@@ -1,10 +1,9 @@
 """models/hardened_VARIANT: the attacked model, hardened."""
 
-import sys
 from pathlib import Path
 
 from octrobust import config
-from octrobust.errors import one_line_errors
+from octrobust.launch.entry import run_stage
 from octrobust.stages.harden import harden
 from octrobust.tracking.stage import stage_run
 
@@ -29,5 +28,4 @@ def main(variant: str) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(sys.argv[1])
+    run_stage(main)

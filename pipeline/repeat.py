@@ -1,10 +1,9 @@
 """metrics/seeds/SEED.json: attack.target and every defence once more, from another seed."""
 
-import sys
 from pathlib import Path
 
 from octrobust import config
-from octrobust.errors import one_line_errors
+from octrobust.launch.entry import run_stage
 from octrobust.stages.repeat import repeat
 from octrobust.tracking.stage import stage_run
 
@@ -18,5 +17,4 @@ def main(seed: str) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(sys.argv[1])
+    run_stage(main)

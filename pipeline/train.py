@@ -1,10 +1,9 @@
 """models/VARIANT: one freeze configuration, trained on clean images."""
 
-import sys
 from pathlib import Path
 
 from octrobust import config
-from octrobust.errors import one_line_errors
+from octrobust.launch.entry import run_stage
 from octrobust.stages.train import train
 from octrobust.tracking.stage import stage_run
 
@@ -23,5 +22,4 @@ def main(variant: str) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(sys.argv[1])
+    run_stage(main)

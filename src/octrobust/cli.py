@@ -94,6 +94,19 @@ def plan(
             show.write(lines, measured, device)
 
 
+@app.command()
+def join() -> None:
+    """Lend this machine to the stages that `dvc repro` starts on another.
+
+    Needs the folder shared with it, and compute.rendezvous: see docs/several-machines.md. Ctrl-C
+    ends it.
+    """
+    with one_line_errors():
+        from octrobust.launch.join import join as take_part
+
+        take_part()
+
+
 audit = typer.Typer(no_args_is_help=True, help="Checks of what flatters a result.")
 app.add_typer(audit, name="audit")
 

@@ -313,6 +313,15 @@ class Replay(Section):
     attack: CarliniWagner
 
 
+class Slurm(Section):
+    """What launcher submitit asks for; see `octrobust.launch.slurm`."""
+
+    cluster: Literal["slurm", "local"]
+    partition: str | None
+    minutes: Positive
+    memory_gb: Positive | None
+
+
 class Compute(Section):
     """How, never what: nothing here may change a result beyond a device's rounding."""
 
@@ -322,6 +331,22 @@ class Compute(Section):
     predict_batch_size: Positive
     attack_batch_size: Positive | None
     shard_size: Positive
+    launcher: Literal["none", "torchrun", "submitit"]
+    processes: Positive
+    nodes: Positive
+    rendezvous: Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")] | None
+    restarts: NonNegative
+    slurm: Slurm
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Compute:
+        if self.launcher == "none" and self.processes * self.nodes > 1:
+            raise ValueError("processes: launcher none has one, on one node; set launcher torchrun")
+        if self.launcher == "torchrun" and (self.nodes > 1) != (self.rendezvous is not None):
+            raise ValueError("rendezvous: HOST:PORT of the first machine, if there are several")
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError("device: several processes take a CUDA device each; set it to cuda")
+        return self
 
 
 class Params(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -21,6 +21,7 @@ class UserError(Exception):
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
+INTERRUPTED = "interrupted: run the same command again to go on from here"
 # What a disk that is full, read-only or failing says, and a path that is something else than what
 # belongs there; other system errors are faults of the program.
 _DISK = {
@@ -29,16 +30,24 @@ _DISK = {
 }
 
 
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(say: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """A `UserError`, or a disk that takes no more, becomes one line on stderr and exit code 2;
-    SIGINT 130, SIGTERM 143."""
+    SIGINT 130, SIGTERM 143.
+
+    Args:
+        say: where the line goes instead.
+    """
     # Terminated politely, a stage unwinds, so that nothing half-written stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in _DISK:
@@ -48,8 +57,8 @@ def one_line_errors() -> Iterator[None]:
             f"{where}{error.strerror}: mend that and run the same command again, what is finished "
             "is kept"
         )
-        print(f"error: {line}", file=sys.stderr)
+        say(f"error: {line}")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        say(INTERRUPTED)
         raise SystemExit(130) from None

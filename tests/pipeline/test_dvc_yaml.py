@@ -16,8 +16,8 @@ WRITTEN: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_tex
 STAGES: dict[str, dict[str, Any]] = {
     name: stage.get("do", stage) for name, stage in WRITTEN.items()
 }
-# It watches and cannot change a result: an edit there must not re-run hours of work.
-OBSERVER = "octrobust.tracking"
+# They watch and start, and cannot change a result: an edit there must not re-run hours of work.
+OBSERVERS = ("octrobust.tracking", "octrobust.launch")
 
 
 def file_of(module: str) -> Path | None:
@@ -37,7 +37,7 @@ def imported(module: str) -> set[str]:
         name = waiting.pop()
         path = file_of(name)
         ours = name.split(".")[0] in ("octrobust", "pipeline")
-        if not ours or path is None or name in seen or name.startswith(OBSERVER):
+        if not ours or path is None or name in seen or name.startswith(OBSERVERS):
             continue
         seen.add(name)
         waiting += [name.rpartition(".")[0]]

@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from octrobust.attack import distances
 from octrobust.attack.elastic_net import ElasticNet
+from octrobust.distributed.group import barrier, dealt, gather
+from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
 from octrobust.files import (
     atomic_folder,
@@ -84,7 +86,14 @@ class AdversarialSet:
         return read_shard(path)["x_adv"]
 
     def unpack(self, path: Path) -> NDArray[np.float32]:
-        """All images as one memory map at `path`, for random access in training."""
+        """All images as one memory map at `path`, for random access in training; of several
+        ranks, the first writes it."""
+        if is_first():
+            self._write_whole(path)
+        barrier()
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+    def _write_whole(self, path: Path) -> None:
         shape = (len(self), *self.manifest["shape"])
         with atomic_path(path) as temporary:
             whole = new_array(temporary, np.float32, shape)
@@ -93,7 +102,6 @@ class AdversarialSet:
                 images = self.shard(number)
                 whole[start : start + len(images)] = images
             whole.flush()
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def open_adversarial(folder: Path) -> AdversarialSet:
@@ -148,6 +156,9 @@ def craft(
 ) -> AdversarialSet:
     """Attack `clean` shard by shard and leave the set in `out`, whole.
 
+    Ranks of a stage take unfinished shards in turn, and the first puts them together: the bytes do
+    not depend on how many there are, or were before a kill.
+
     Args:
         channels: grey (one perturbation for all inputs, C = 1) or rgb (C = 3).
         shard_size: images a file; the images do not depend on it.
@@ -157,28 +168,43 @@ def craft(
     """
     unfinished.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(clean.rows), shard_size)
+    rows = [clean.rows[start : start + shard_size] for start in starts]
+    paths = [unfinished / f"shard-{number:05d}.npz" for number in range(len(rows))]
+    missing = _missing(paths, rows)
+    own = dealt(missing)
+    finished = len(clean.rows) - sum(len(rows[number]) for number in missing)
+    total = finished + sum(len(rows[number]) for number in own)
     per_image = attack.binary_search_steps * attack.max_iter
     # Counted in fractions of an image, one an iteration, and shown as whole ones.
     shown = "{l_bar}{bar}| {n:.0f}/{total} images [{elapsed}<{remaining}]"
-    with tqdm(total=len(clean.rows), desc=label, bar_format=shown) as bar:
-        for number, start in enumerate(starts):
-            path = unfinished / f"shard-{number:05d}.npz"
-            rows = clean.rows[start : start + shard_size]
-            if not _is_finished(path, rows):
-                started = time.perf_counter()
-                _write_shard(path, _attack(attack, clean, rows, channels, bar, per_image))
-                cost = {"seconds": time.perf_counter() - started, **asdict(attack.spent)}
-                note = {"sha256": sha256_file(path), "cost": cost}
-                write_json(path.with_suffix(".json"), note)
-            bar.n = float(start + len(rows))
+    with tqdm(total=total, initial=finished, desc=label, bar_format=shown) as bar:
+        for number in own:
+            path, started = paths[number], time.perf_counter()
+            _write_shard(path, _attack(attack, clean, rows[number], channels, bar, per_image))
+            cost = {"seconds": time.perf_counter() - started, **asdict(attack.spent)}
+            note = {"sha256": sha256_file(path), "cost": cost}
+            write_json(path.with_suffix(".json"), note)
+            finished += len(rows[number])
+            bar.n = float(finished)
             bar.refresh()
-    _assemble(unfinished, len(starts), shard_size, made_by, out)
+    barrier()
+    if is_first():
+        _assemble(paths, shard_size, made_by, out)
+    barrier()
     return open_adversarial(out)
 
 
+def _missing(paths: Sequence[Path], rows: Sequence[Array]) -> list[int]:
+    """The numbers of the unfinished shards, the same on every rank."""
+    numbers = dealt(range(len(paths)))
+    own = [number for number in numbers if not _is_finished(paths[number], rows[number])]
+    return sorted(number for part in gather(own) for number in part)
+
+
 def crafting_cost(unfinished: Path) -> dict[str, float]:
-    """What all shards took, over every resumed part: wall-clock ``seconds``, and images passed
-    through a network (``gradients``, ``screens``, ``verdicts``; see `octrobust.attack.speed`)."""
+    """What all shards took, over every resumed part: wall-clock ``seconds`` of each, added up
+    (those of several ranks passed at the same time), and images passed through a network
+    (``gradients``, ``screens``, ``verdicts``; see `octrobust.attack.speed`)."""
     costs = [read_json(path)["cost"] for path in unfinished.glob("shard-*.json")]
     return {name: sum(cost[name] for cost in costs) for name in costs[0]}
 
@@ -255,13 +281,12 @@ def _is_finished(path: Path, rows: Array) -> bool:
         return False
 
 
-def _assemble(
-    unfinished: Path, count: int, shard_size: int, made_by: dict[str, Any], out: Path
-) -> None:
+def _assemble(sources: Sequence[Path], shard_size: int, made_by: dict[str, Any], out: Path) -> None:
+    for folder in {path.parent for path in sources}:
+        list(folder.iterdir())  # on NFS: what other machines wrote there is seen from now on
     with atomic_folder(out) as temporary:
         shards, shape = [], (0, 0, 0)
-        for number in range(count):
-            source = unfinished / f"shard-{number:05d}.npz"
+        for source in sources:
             target = temporary / source.name
             link_or_copy(source, target)
             shape = read_shard(target)["x_adv"].shape[1:]

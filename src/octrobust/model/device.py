@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
 from octrobust.config import Compute
+from octrobust.distributed import place
 from octrobust.errors import UserError
 
 
 def select_device(compute: Compute) -> torch.device:
-    """The device asked for; `auto` is CUDA where there is one. Sets the number of CPU threads."""
-    if compute.threads:
+    """The device asked for; `auto` is CUDA where there is one. Sets the number of CPU threads.
+
+    Processes of one stage on one machine share its cores, and take a CUDA device each.
+    """
+    if place.local_ranks() > 1:
+        threads = compute.threads or _cores()
+        torch.set_num_threads(max(threads // place.local_ranks(), 1))
+    elif compute.threads:
         torch.set_num_threads(compute.threads)
-    if compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(compute.device)
+    device = torch.device(compute.device if compute.device != "auto" else _best())
+    if device.type == "cuda" and place.local_ranks() > 1:
+        device = torch.device("cuda", place.local_rank())
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"compute.device: '{compute.device}' is not there "
+            f"compute.device: '{device}' is not there "
             f"({torch.cuda.device_count()} CUDA devices); use auto or cpu"
+            + (", or fewer compute.processes" if place.local_ranks() > 1 else "")
         )
     return device
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _best() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -26,6 +26,7 @@ from octrobust.config import Params
 from octrobust.data import phantom
 from octrobust.data.arrays import decode, stored_side, to_grey
 from octrobust.data.look_alikes import perceptual_hash
+from octrobust.distributed.share import Share
 from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
 from octrobust.files import sha256_file
 from octrobust.model.build import OCTClassifier, build
@@ -34,7 +35,7 @@ from octrobust.model.predict import batch_of, evaluating, float32, logits
 from octrobust.planning.work import Pass
 from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import fit
-from octrobust.training.objectives import Clean
+from octrobust.training.objectives import Clean, Outputs
 
 SCANS = 6  # drawn, checked and decoded
 STEPS = 4  # of training; the first is not counted
@@ -237,9 +238,17 @@ class _ShortFit(Clean):
         self.validation = (self.checked[-1] - self.checked[-2]) / batch
         self.epoch = ended - self.checked[-1]
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        done: float,
+        outputs: Outputs | None = None,
+        share: Share | None = None,
+    ) -> tuple[Tensor, Tensor]:
         self.stamps.append(time.perf_counter())
-        return super().loss(model, x, y, done)
+        return super().loss(model, x, y, done, outputs, share)
 
     def _validation(
         self, views: NDArray[np.float32]

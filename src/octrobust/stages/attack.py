@@ -12,6 +12,7 @@ from octrobust.attack.search_model import resolve_precision
 from octrobust.attack.shards import AdversarialSet, Clean, craft, crafting_cost
 from octrobust.config import Attack, Compute, Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.place import is_first
 from octrobust.evaluation.distortion import distortion
 from octrobust.files import digest, sha256_file, write_json
 from octrobust.model.build import OCTClassifier
@@ -19,7 +20,7 @@ from octrobust.model.device import select_device
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.common import array_files, scratch_for
 
-ROOMS = (".", "attack", "data", "model", "stages")
+ROOMS = (".", "attack", "data", "distributed", "model", "stages")
 
 
 def attack_split(
@@ -48,7 +49,12 @@ def attack_split(
         out,
         key=digest(*array_files(arrays, split)),
     )
-    cost = crafting_cost(scratch)
+    if is_first():
+        _write_numbers(metrics, found, crafting_cost(scratch))
+    return scratch
+
+
+def _write_numbers(metrics: Path, found: AdversarialSet, cost: dict[str, float]) -> None:
     attacked = ~found.records["already_misclassified"]
     iterations = found.records["iterations"][attacked]
     write_json(
@@ -63,7 +69,6 @@ def attack_split(
             "iterations_per_attacked_image": float(iterations.mean()) if len(iterations) else None,
         },
     )
-    return scratch
 
 
 def attack_model(

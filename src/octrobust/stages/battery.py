@@ -18,6 +18,8 @@ from octrobust.attack.suite import JUDGED, Attack, judge
 from octrobust.attack.suite import battery as attacks_on
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.group import barrier, dealt
+from octrobust.distributed.place import is_first
 from octrobust.evaluation.flags import Flag, battery_flags
 from octrobust.evaluation.robustness import (
     MINIMISED,
@@ -34,10 +36,12 @@ from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.attack import build_attack, spread_rows
 from octrobust.stages.common import array_files, as_tensors, blocks, scratch_for
 
-ROOMS = (".", "attack", "data", "evaluation", "model", "stages")
+ROOMS = (".", "attack", "data", "distributed", "evaluation", "model", "stages")
 COLUMNS = (*JUDGED, *distances.NAMES)
 SHORTEST = 1e-7  # a gradient
+LONG = "_long"  # how the name of a method with more steps ends
 Found = dict[str, NDArray[Any]]  # of one attack, see `judge`
+Series = tuple[str, str | None]  # method and norm
 
 
 def battery(
@@ -91,6 +95,8 @@ def battery(
         title = f"{model.name}, {channels}"
         flags += battery_flags(title, robust, float(right.mean()), none, len(rows))
         parts[channels] = {**part, "no_gradient": none}
+    if not is_first():
+        return scratch
     _write_records(records, found, rows)
     _write_curves(curves, found, right)
     write_json(
@@ -147,20 +153,27 @@ def _clean(
 def _run(
     network: OCTClassifier, plan: list[Attack], clean: _Clean, folder: Path, beta: float
 ) -> dict[str, Found]:
-    """Every attack's records; those finished before a kill are read from `folder`."""
-    found: dict[str, Found] = {}
-    smaller: dict[tuple[str, str | None], Found] = {}  # by method and norm, at the last budget
+    """Every attack's records; those finished before a kill are read from `folder`.
+
+    Ranks take methods in turn: one method's attacks within one norm build on each other.
+    """
+    series = list(dict.fromkeys(_series(attack) for attack in plan))
+    own = [attack for attack in plan if _series(attack) in dealt(series)]
+    smaller: dict[Series, Found] = {}  # at the last budget
     title = f"battery, {folder.parent.name} {folder.name}"
-    for attack in tqdm(plan, desc=title, unit="attack", leave=False):
+    for attack in tqdm(own, desc=title, unit="attack", leave=False):
         path = folder / f"{attack.name}.csv"
         if not path.exists():
-            before = smaller.get((attack.method.removesuffix("_long"), attack.norm))
-            result = _attack(network, attack, clean, before, beta)
+            result = _attack(network, attack, clean, smaller.get(_series(attack)), beta)
             write_csv(path, _rows(result), COLUMNS)
-        found[attack.name] = _parsed(read_csv(path))
-        if attack.budget is not None:
-            smaller[attack.method, attack.norm] = found[attack.name]
-    return found
+        if attack.budget is not None and not attack.method.endswith(LONG):
+            smaller[_series(attack)] = _parsed(read_csv(path))
+    barrier()
+    return {attack.name: _parsed(read_csv(folder / f"{attack.name}.csv")) for attack in plan}
+
+
+def _series(attack: Attack) -> Series:
+    return attack.method.removesuffix(LONG), attack.norm
 
 
 def _attack(

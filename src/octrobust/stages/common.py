@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +18,8 @@ import octrobust
 from octrobust import files
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.group import barrier
+from octrobust.distributed.place import is_first
 
 # Images that attacks other than EAD, which has shards, work on together.
 BLOCK = 256
@@ -29,10 +32,18 @@ def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Pat
     Keyed by everything that determines the result, the code of `rooms` included, so that a run
     with other parameters, data or code never picks up what this one left. The caller's caller
     removes it once the result is stored and recorded; another process with the same work waits.
+    Ranks of one stage share the folder, and the first one's lock.
     """
     root = Path(octrobust.__file__).parent
     sources = [path for room in rooms for path in sorted((root / room).glob("*.py"))]
     folder = files.scratch(f"{stage}-{files.digest(*sources, *determined_by)}")
+    if is_first():
+        _lock(folder, stage)
+    barrier()
+    return folder
+
+
+def _lock(folder: Path, stage: str) -> None:
     lock = FileLock(folder.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
@@ -41,7 +52,13 @@ def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Pat
         lock.acquire()
         folder.mkdir(exist_ok=True)
     _held.append(lock)
-    return folder
+
+
+def discard(scratch: Path) -> None:
+    """Remove finished work, once every rank is here."""
+    barrier()
+    if is_first():
+        shutil.rmtree(scratch)
 
 
 def array_files(arrays: Path, *splits: str) -> list[Path]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from octrobust.attack.shards import AdversarialSet, open_adversarial
 from octrobust.config import Params, middle
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.group import dealt, put_together
+from octrobust.distributed.place import is_first
 from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
 from octrobust.evaluation.distortion import distortion, histogram
 from octrobust.evaluation.metrics import classification, reliability
@@ -37,7 +39,7 @@ def evaluate(
     metrics: Path,
     plots: Path,
 ) -> None:
-    """Measure all models on all test sets.
+    """Measure all models on all test sets. Ranks of a stage take models in turn.
 
     A test set is the clean one, or an adversarial one by the name of the model that it was made
     on: for that model it is adaptive, for all others static.
@@ -57,21 +59,29 @@ def evaluate(
     sets |= {name: open_adversarial(adaptive / name) for name in params.evaluate.adaptive}
     rows = {CLEAN: np.arange(len(images))}
     rows |= {name: found.records["row"] for name, found in sets.items()}
-    scores: Scores = {}
-    corrupted: dict[str, Any] = {}
     validation = open_split(arrays, "validation", params.data.image_size)
-    validated: dict[str, float] = {}
     budget = middle(params.evaluate.battery.l2)
-    for name in params.models():
+    own: dict[str, dict[str, Any]] = {}
+    for name in dealt(params.models()):
         network = load_model(models / name, device)
-        if name in params.hardened():
+        positive = {CLEAN: clean_scores(network, images, params.compute.predict_batch_size)}
+        positive |= {source: adversarial_scores(network, found) for source, found in sets.items()}
+        own[name] = {
+            "positive": {data: values.tolist() for data, values in positive.items()},
+            "corrupted": _corrupted(params, network, images),
             # What a defence is chosen by: the test images are there to measure it.
-            (validated[name],) = compare.pgd_accuracies(params, network, validation, [budget])
-        scores[name] = {CLEAN: clean_scores(network, images, params.compute.predict_batch_size)}
-        corrupted[name] = _corrupted(params, network, images)
-        scores[name] |= {
-            source: adversarial_scores(network, found) for source, found in sets.items()
+            "validated": compare.pgd_accuracies(params, network, validation, [budget])
+            if name in params.hardened()
+            else [],
         }
+    measured = put_together(own)
+    if not is_first():
+        return
+    measured = {name: measured[name] for name in params.models()}
+    scores: Scores = {
+        name: {data: np.array(p, np.float32) for data, p in one["positive"].items()}
+        for name, one in measured.items()
+    }
     results = {
         name: {
             data: classification(
@@ -101,11 +111,11 @@ def evaluate(
             "target": params.attack.target,
             "models": results,
             "distortion": {name: distortion(found.records) for name, found in sets.items()},
-            "corruptions": corrupted,
+            "corruptions": {name: one["corrupted"] for name, one in measured.items()},
             "distortion_ratios": compare.distortion_ratios(params, sets, images.patients),
             "validation_robust": {
                 "l2": budget,
-                "accuracy": validated,
+                "accuracy": {name: measured[name]["validated"][0] for name in params.hardened()},
             },
             "mcnemar": list(compare.tests(right, (CLEAN, params.attack.target))),
             "flags": [vars(flag) for flag in flags],

@@ -8,6 +8,7 @@ from typing import Any
 from octrobust.attack.shards import AdversarialSet, open_adversarial
 from octrobust.config import Defence, Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
 from octrobust.files import sha256_file
 from octrobust.model.device import select_device
@@ -21,7 +22,7 @@ from octrobust.training.fit import fit
 from octrobust.training.objectives import Clean, Objective
 from octrobust.training.threshold import place_threshold
 
-ROOMS = (".", "attack", "data", "model", "training", "stages")
+ROOMS = (".", "attack", "data", "distributed", "model", "training", "stages")
 
 
 def harden(
@@ -109,7 +110,8 @@ def harden(
         "variant": own.model_dump(),
         "threshold_moved": moved,
     }
-    write_fit(network, result, len(dataset), made_by, out, history, metrics)
+    if is_first():
+        write_fit(network, result, len(dataset), made_by, out, history, metrics)
     return scratch
 
 

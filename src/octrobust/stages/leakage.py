@@ -22,7 +22,7 @@ from octrobust.stages.evaluate import clean_scores
 from octrobust.stages.repeat import reseeded
 from octrobust.stages.train import train
 
-ROOMS = (".", "data", "evaluation", "model", "training", "stages")
+ROOMS = (".", "data", "distributed", "evaluation", "model", "training", "stages")
 SPLITS = ("patient", "image")
 READINGS = ("accuracy", "mcc", "auc")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,19 @@ from numpy.typing import NDArray
 from octrobust.attack.shards import open_adversarial
 from octrobust.config import Params
 from octrobust.data.arrays import open_split
+from octrobust.distributed.group import dealt, put_together
+from octrobust.distributed.place import is_first
 from octrobust.files import write_json
 from octrobust.model.device import select_device
 from octrobust.model.store import load_model
 from octrobust.stages.attack import attack_split
-from octrobust.stages.common import array_files, scratch_for
+from octrobust.stages.common import array_files, discard, scratch_for
 from octrobust.stages.compare import pgd_accuracies
 from octrobust.stages.evaluate import adversarial_scores, clean_scores
 from octrobust.stages.harden import harden
 from octrobust.stages.train import train
 
-ROOMS = (".", "attack", "data", "evaluation", "model", "training", "stages")
+ROOMS = (".", "attack", "data", "distributed", "evaluation", "model", "training", "stages")
 
 
 def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
@@ -46,19 +47,21 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
     models, target = room / "models", room / "models" / params.attack.target
     # What a killed run finished is there as a whole.
     if not target.exists():
-        shutil.rmtree(train(params, target.name, arrays, target, *_numbers(room, target.name)))
+        discard(train(params, target.name, arrays, target, *_numbers(room, target.name)))
     for split in ("train", "test"):
         out = room / "adversarial" / split
         if not out.exists():
             per_class = getattr(params.attack.images_per_class, split)
             numbers = room / f"{split}.json"
-            shutil.rmtree(attack_split(params, split, per_class, arrays, target, out, numbers))
+            discard(attack_split(params, split, per_class, arrays, target, out, numbers))
     for name, variant in zip(params.hardened(), params.harden.variants, strict=True):
         if not (models / name).exists():
             adversarial = room / "adversarial" / "train"
             outs = (models / name, *_numbers(room, name))
-            shutil.rmtree(harden(params, variant, arrays, adversarial, target, *outs))
-    write_json(metrics, {"seed": seed, "models": _measure(params, arrays, room)})
+            discard(harden(params, variant, arrays, adversarial, target, *outs))
+    measured = put_together(_measure(params, arrays, room))
+    if is_first():
+        write_json(metrics, {"seed": seed, "models": measured})
     return room
 
 
@@ -77,12 +80,12 @@ def _numbers(room: Path, name: str) -> tuple[Path, Path]:
 
 
 def _measure(params: Params, arrays: Path, room: Path) -> dict[str, Any]:
-    """Accuracies by model: clean, static, and pgd_l2_BUDGET."""
+    """Accuracies by model: clean, static, and pgd_l2_BUDGET; of this rank's models."""
     device = select_device(params.compute)
     images = open_split(arrays, "test", params.data.image_size)
     static = open_adversarial(room / "adversarial" / "test")
     budgets, found = sorted(params.evaluate.battery.l2), {}
-    for name in (params.attack.target, *params.hardened()):
+    for name in dealt([params.attack.target, *params.hardened()]):
         network = load_model(room / "models" / name, device)
         clean = clean_scores(network, images, params.compute.predict_batch_size)
         left = pgd_accuracies(params, network, images, budgets)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from octrobust.config import Params
 from octrobust.data.arrays import ImageSet, open_split
+from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
 from octrobust.files import write_csv, write_json
 from octrobust.model.build import (
@@ -28,7 +29,7 @@ from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import FitResult, fit
 
 CALIBRATION_IMAGES = 256
-ROOMS = (".", "data", "model", "training", "stages")
+ROOMS = (".", "data", "distributed", "model", "training", "stages")
 
 
 def train(
@@ -78,7 +79,8 @@ def train(
         "initial_weights_sha256": weights_sha256(params.model.weights),
         "train": settings.model_dump(),
     }
-    write_fit(model, result, len(dataset), made_by, out, history, metrics)
+    if is_first():
+        write_fit(model, result, len(dataset), made_by, out, history, metrics)
     return scratch
 
 
@@ -113,7 +115,12 @@ def write_fit(
     history: Path,
     metrics: Path,
 ) -> None:
-    """Store a fitted model, its curves (a row an epoch) and its numbers."""
+    """Store a fitted model, its curves (a row an epoch) and its numbers.
+
+    Where it learnt on several ranks, the model says on how many: its last bits depend on that.
+    """
+    if result.ranks != [1]:
+        made_by = {**made_by, "ranks": result.ranks}
     write_csv(history, result.history, list(result.history[0]))
     best = result.history[result.best_epoch - 1]
     numbers = {

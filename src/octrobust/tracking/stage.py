@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from octrobust.distributed.place import is_first
 from octrobust.tracking.log import record
 from octrobust.tracking.records import Kind
 
@@ -29,7 +30,8 @@ class StageRun:
 def stage_run(name: str, *, params: dict[str, Any]) -> Iterator[StageRun]:
     """Run a stage's body and record it afterwards.
 
-    An exception in the body passes through, and nothing is recorded.
+    An exception in the body passes through, and nothing is recorded. Of several ranks of a stage,
+    the first records it.
 
     Args:
         name: the stage's name in DVC (``train@config_1``): data-set versions are found by it.
@@ -37,6 +39,8 @@ def stage_run(name: str, *, params: dict[str, Any]) -> Iterator[StageRun]:
     """
     run, started = StageRun(), time.time()
     yield run
+    if not is_first():
+        return
     record(
         name,
         params=params,

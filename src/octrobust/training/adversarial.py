@@ -10,8 +10,9 @@ from octrobust.attack.pgd import ascend, random_start
 from octrobust.attack.search_model import SearchModel
 from octrobust.attack.speed import Speed, Spent
 from octrobust.config import Inner
+from octrobust.distributed.share import Share
 from octrobust.model.predict import evaluating
-from octrobust.training.objectives import Clean
+from octrobust.training.objectives import Clean, Outputs
 
 # Steps are so long that they would cross the ball's radius one and a half times.
 _STRIDE = 1.5
@@ -32,11 +33,19 @@ class Online:
     def __init__(self, inner: Inner, precision: str = "auto") -> None:
         self.inner, self.precision = inner, precision
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        done: float,
+        outputs: Outputs | None = None,
+        share: Share | None = None,
+    ) -> tuple[Tensor, Tensor]:
         budget = self.budget(done)
         if budget:
-            x = self._worst(model, x, y, budget, self.inner.steps)
-        logits = model(x).float()
+            x = self._worst(model, x, y, budget, share)
+        logits = (outputs or model)(x).float()
         return cross_entropy(logits, y), logits
 
     def challenge(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
@@ -48,9 +57,14 @@ class Online:
         """That of this moment of training."""
         return self.inner.budget * (min(done / self.inner.ramp, 1.0) if self.inner.ramp else 1.0)
 
-    def _worst(self, model: nn.Module, x: Tensor, y: Tensor, budget: float, steps: int) -> Tensor:
-        start = random_start(x, budget, self.inner.norm, None)
-        return self._attacked(model, x, start, y, budget, steps)
+    def _worst(
+        self, model: nn.Module, x: Tensor, y: Tensor, budget: float, share: Share | None
+    ) -> Tensor:
+        def anywhere(images: Tensor) -> Tensor:
+            return random_start(images, budget, self.inner.norm, None)
+
+        start = share.draw(x, anywhere) if share else anywhere(x)
+        return self._attacked(model, x, start, y, budget, self.inner.steps)
 
     def _attacked(
         self, model: nn.Module, x: Tensor, start: Tensor, y: Tensor, budget: float, steps: int
@@ -85,12 +99,20 @@ class Trades(Online):
     largest; with two classes and a right answer the two are the same.
     """
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:
+    def loss(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        done: float,
+        outputs: Outputs | None = None,
+        share: Share | None = None,
+    ) -> tuple[Tensor, Tensor]:
         budget = self.budget(done)
         if not budget:
-            return Clean().loss(model, x, y, done)
-        worst = self._worst(model, x, y, budget, self.inner.steps)
-        clean, adversarial = model(torch.cat([x, worst])).float().chunk(2)
+            return Clean().loss(model, x, y, done, outputs)
+        worst = self._worst(model, x, y, budget, share)
+        clean, adversarial = (outputs or model)(torch.cat([x, worst])).float().chunk(2)
         apart = kl_div(
             log_softmax(adversarial, 1),
             log_softmax(clean, 1),

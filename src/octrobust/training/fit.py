@@ -18,12 +18,16 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from octrobust.config import Fit
+from octrobust.distributed import place
+from octrobust.distributed.group import gather, put_together
+from octrobust.distributed.share import Share, own_share
 from octrobust.errors import UserError
 from octrobust.model.build import OCTClassifier
 from octrobust.model.device import use_bf16
 from octrobust.training.checkpoint import load_checkpoint, save_checkpoint
 from octrobust.training.datasets import Augmented, BalancedBatches
 from octrobust.training.objectives import Clean, Objective
+from octrobust.training.parallel import OwnRows, learner
 
 # Validation images (n, C, S, S) float32 in [0, 1] with targets (n,) int64, batch by batch.
 Validation = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
@@ -39,6 +43,7 @@ class FitResult:
     best_epoch: int
     train_seconds: float  # wall clock, validation included, over all resumed parts
     bf16: bool
+    ranks: list[int]  # how many there were, over all resumed parts
 
 
 def fit(
@@ -61,6 +66,9 @@ def fit(
     epoch; a killed fit, called again, goes on at the next one and ends with the same weights on
     the same machine.
 
+    Called on every rank of a stage, it trains one model on all of them, as one process would but
+    for rounding (docs/several-machines.md); the first rank writes the checkpoint, which all read.
+
     Args:
         model: on its device; frozen children stay as they are, to the bit.
         train: the augmented training images.
@@ -75,7 +83,8 @@ def fit(
         label: what the progress bar says.
 
     Raises:
-        UserError: fewer images than a batch, or a loss that is no longer finite.
+        UserError: fewer images than a batch, fewer images in a batch than ranks, or a loss that is
+            no longer finite.
     """
     batches = BalancedBatches(train.targets, settings.batch_size, settings.seed)
     if len(batches) == 0:
@@ -83,8 +92,10 @@ def fit(
             f"{label}: {len(train)} training images do not fill one batch of "
             f"{settings.batch_size}; lower batch_size"
         )
-    loader = DataLoader(train, batch_sampler=batches, num_workers=workers)
-    run = _Run(model, settings, len(batches), objective or Clean(), average)
+    share = own_share(settings.batch_size)
+    sampler = OwnRows(batches, share) if share else batches
+    loader = DataLoader(train, batch_sampler=sampler, num_workers=workers)
+    run = _Run(model, settings, len(batches), objective or Clean(), average, share)
     state = load_checkpoint(checkpoint)
     if state is not None:
         run.restore(state)
@@ -98,11 +109,12 @@ def fit(
         bar = tqdm(loader, desc=f"{label} {epoch + 1}/{settings.epochs}", unit="batch", leave=False)
         row = {"epoch": epoch + 1.0, **run.train_epoch(bar), **run.validate(validation)}
         run.finish_epoch(row, time.perf_counter() - started)
-        save_checkpoint(checkpoint, run.state())
+        if place.is_first():
+            save_checkpoint(checkpoint, run.state())
         tqdm.write(_describe(label, row, settings.epochs))
     model.network.load_state_dict(run.best)
     model.eval()
-    return FitResult(run.history, run.best_epoch, run.seconds, run.bf16)
+    return FitResult(run.history, run.best_epoch, run.seconds, run.bf16, sorted(run.ranks))
 
 
 def _describe(label: str, row: dict[str, float], epochs: int) -> str:
@@ -130,8 +142,10 @@ class _Run:
         steps_an_epoch: int,
         objective: Objective,
         average: float | None,
+        share: Share | None,
     ) -> None:
-        self.model, self.objective = model, objective
+        self.model, self.objective, self.share = model, objective, share
+        self.ranks = {place.ranks()}
         self.average: AveragedModel | None = None
         if average is not None:
             follow = get_ema_multi_avg_fn(average)  # type: ignore[no-untyped-call]
@@ -158,6 +172,9 @@ class _Run:
 
     def train_epoch(self, batches: tqdm[Any]) -> dict[str, float]:
         self.model.train()
+        outputs = learner(self.model, self.share) if self.share else None
+        # Averaged over the ranks, this makes the mean over the whole batch of unequal shares.
+        weight = len(self.share) * place.ranks() / self.share.total if self.share else 1.0
         rate = self.optimizer.param_groups[0]["lr"]
         loss_sum, correct, seen = 0.0, 0.0, 0
         for step, (images, targets) in enumerate(batches, len(self.history) * self.steps_an_epoch):
@@ -165,8 +182,9 @@ class _Run:
             y = targets.to(self.device, non_blocking=True)
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
-                loss, logits = self.objective.loss(self.model, x, y, step / self.total)
-            loss.backward()  # type: ignore[no-untyped-call]
+                done = step / self.total
+                loss, logits = self.objective.loss(self.model, x, y, done, outputs, self.share)
+            (loss * weight).backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()
@@ -176,6 +194,8 @@ class _Run:
             correct += (logits.argmax(1) == y).sum().item()
             seen += len(y)
             batches.set_postfix(loss=f"{loss_sum / seen:.3f}", accuracy=f"{correct / seen:.3f}")
+        everywhere = zip(*gather([loss_sum, correct, seen]), strict=True)
+        loss_sum, correct, seen = (sum(part) for part in everywhere)
         if not np.isfinite(loss_sum):
             raise UserError(
                 f"training: the loss is no longer finite at learning rate {rate:g}; lower it"
@@ -187,22 +207,31 @@ class _Run:
         }
 
     def validate(self, validation: Validation) -> dict[str, float]:
+        """Ranks take batches in turn; the sums are added in order, as by one process."""
         self.kept.eval()
-        sums = dict.fromkeys(("validation_loss", "validation_accuracy"), 0.0)
-        seen = 0
-        for images, targets in validation():
-            x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-            y = torch.from_numpy(targets).to(self.device)
-            with self._autocast():
-                worst = self.objective.challenge(self.kept, x, y)
-            logits = self._predict(x)
-            sums["validation_loss"] += cross_entropy(logits, y, reduction="sum").item()
-            sums["validation_accuracy"] += (logits.argmax(1) == y).sum().item()
-            if worst is not None:
-                right = (self._predict(worst).argmax(1) == y).sum().item()
-                sums[ROBUST] = sums.get(ROBUST, 0.0) + right
-            seen += len(targets)
-        return {name: value / seen for name, value in sums.items()}
+        own = {}
+        for number, (images, targets) in enumerate(validation()):
+            if number % place.ranks() == place.rank():
+                own[f"{number:08d}"] = self._measure(images, targets)
+        batches = [sums for _, sums in sorted(put_together(own).items())]
+        total = {name: sum(sums[name] for sums in batches) for name in batches[0]}
+        seen = total.pop("seen")
+        return {name: value / seen for name, value in total.items()}
+
+    def _measure(self, images: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
+        """Sums over a validation batch."""
+        x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
+        y = torch.from_numpy(targets).to(self.device)
+        with self._autocast():
+            worst = self.objective.challenge(self.kept, x, y)
+        logits = self._predict(x)
+        sums = {
+            "validation_loss": cross_entropy(logits, y, reduction="sum").item(),
+            "validation_accuracy": float((logits.argmax(1) == y).sum().item()),
+        }
+        if worst is not None:
+            sums[ROBUST] = float((self._predict(worst).argmax(1) == y).sum().item())
+        return {**sums, "seen": len(targets)}
 
     def _predict(self, x: Tensor) -> Tensor:
         with torch.inference_mode(), self._autocast():
@@ -230,6 +259,7 @@ class _Run:
             "best": self.best,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "ranks": sorted(self.ranks),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -241,6 +271,7 @@ class _Run:
             self.scheduler.load_state_dict(state["scheduler"])
         self.history, self.best = state["history"], state["best"]
         self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
+        self.ranks |= set(state["ranks"])
 
 
 def _optimizer(model: nn.Module, settings: Fit) -> torch.optim.Optimizer:

@@ -1,0 +1,1 @@
+"""Start a stage on several processes or machines. Like tracking, it cannot change a result."""
