@@ -21,7 +21,7 @@ from octrobust.distributed import place
 from octrobust.distributed.group import gather, joined
 from octrobust.distributed.share import own_share
 from octrobust.files import write_json
-from octrobust.model.build import build
+from octrobust.model.build import OCTClassifier, build
 from octrobust.training.adversarial import Trades
 from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import fit
@@ -39,7 +39,7 @@ FIT = Fit(
     epochs=1,
     precision="fp32",
     seed=11,
-    augmentation=Augmentation(crop_scale_min=0.5, flip=0.5),
+    augmentation=Augmentation(crop_scale_min=0.5, flip=0.5, rotation=0.0, contrast=0.0),
 )
 INNER = Inner(
     norm="L2",
@@ -120,9 +120,14 @@ def _step(folder: Path, name: str, network: nn.Module) -> None:
     _keep(folder / f"{name}.{place.rank()}.safetensors", found)
 
 
+def unfitted() -> OCTClassifier:
+    """Where `_fit` starts."""
+    return build(Model(weights="none", standardisation="none", dropout=0.6), "repeat_2", seed=3)
+
+
 def _fit(folder: Path) -> None:
     """TRADES on Inception-ResNet, an epoch of 2 steps with shares of 2 and 3 images."""
-    model = build(Model(weights="none", standardisation="none", dropout=0.6), "repeat_2", seed=3)
+    model = unfitted()
     images, targets = blobs(10, 86, seed=0)
     source = Source(GreyPixels((images[:, 0] * 255).astype(np.uint8)), targets)
     result = fit(

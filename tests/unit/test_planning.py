@@ -119,7 +119,7 @@ def test_gradients_of_pgd_are_those_it_asks_for(model: OCTClassifier) -> None:
     battery = config.load(ROOT / "params.yaml").evaluate.battery.model_copy(
         update={"steps": 2, "restarts": 1}
     )
-    Pgd(views, "l2", 0.5, battery.steps, battery.restarts, 1)(x, y)
+    Pgd(views, "L2", 0.5, battery.steps, battery.restarts, 1)(x, y)
     planned = sum(one.images for one in measuring._pgd(battery, 2) if one.kind == "gradient")
     assert views.of(x).spent.gradients == planned
 
