@@ -23,15 +23,16 @@ DEVICE = "CUDA_VISIBLE_DEVICES"
 
 def start_worker(checkout: Checkout, number: int, device: str) -> None:
     """One more worker of the queue, which sees this device alone."""
-    started = subprocess.run(
-        ["dvc", "queue", "start", "--jobs", str(number)],
-        cwd=checkout.root,
-        env={**checkout.environment(), DEVICE: device},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Started '1' new" in started.stdout
+    said = checkout.root / f"worker-{number}.log"
+    with said.open("w") as output:  # a pipe would be held open by the worker until it ends
+        subprocess.run(
+            ["dvc", "queue", "start", "--jobs", str(number)],
+            cwd=checkout.root,
+            env={**checkout.environment(), DEVICE: device},
+            stdout=output,
+            check=True,
+        )
+    assert "Started '1' new" in said.read_text()
     for _ in range(120):
         if f"{number} active" in checkout.run("dvc", "queue", "status").stdout:
             return
