@@ -23,7 +23,7 @@ DEVICE = "CUDA_VISIBLE_DEVICES"
 
 def start_worker(checkout: Checkout, number: int, device: str) -> None:
     """One more worker of the queue, which sees this device alone."""
-    said = checkout.root / f"worker-{number}.log"
+    said = checkout.root.parent / f"worker-{number}.log"
     with said.open("w") as output:  # a pipe would be held open by the worker until it ends
         subprocess.run(
             ["dvc", "queue", "start", "--jobs", str(number)],
