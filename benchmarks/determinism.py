@@ -124,15 +124,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="or cuda")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--images", type=int, default=8, help="attacked, of each class")
+    parser.add_argument("--only", choices=CHANGES, action="append", help="these rows alone")
     chosen = parser.parse_args()
     base = config.load()
     test = open_split(ARRAYS, "test", base.data.image_size)
+    rows = [(name, CHANGES[name]) for name in chosen.only or CHANGES]
     head = ["changed", "weights (largest difference); validation loss"]
     head += ["probabilities", "L2 of successes: median (largest); other verdicts"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as temporary:
         first: Result | None = None
-        for number, (name, change) in enumerate([("", {}), *CHANGES.items()]):
+        for number, (name, change) in enumerate([("", {}), *rows]):
             params = parameters(
                 base, {**REFERENCE, "device": chosen.device, **change}, chosen.epochs, chosen.images
             )

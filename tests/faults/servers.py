@@ -118,8 +118,9 @@ class Relay:
         port: where it listens.
         delay: seconds that every message from a client waits.
         seen: messages from clients so far.
-        at: the number of the message at which `then` is called.
-        lost: whether that message is lost too; else only its answer is.
+        at: the number of the message before which `then` is called.
+        mute: the next answer is lost, and everything after it.
+        down: nothing is passed on.
     """
 
     def __init__(self, upstream: int) -> None:
@@ -127,25 +128,23 @@ class Relay:
         self.delay, self.seen = 0.0, 0
         self.at: int | None = None
         self.then: Callable[[], None] = lambda: None
-        self.lost = False
-        self.down = False
+        self.mute = self.down = False
         self._count = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def fail_at(self, message: int, *, lost: bool) -> None:
-        """Cut every connection at that message, and refuse all until `heal`."""
-        self.seen, self.at, self.lost, self.then = 0, message, lost, self._go_down
+    def fail_at(self, message: int, how: str) -> None:
+        """From that message on until `heal`: the "request" is lost, or its "answer"."""
+        self.seen, self.at = 0, message
+        self.then = lambda: setattr(self, "down" if how == "request" else "mute", True)
 
     def heal(self) -> None:
-        self.down, self.at, self.delay = False, None, 0.0
+        self.mute = self.down = False
+        self.at, self.delay = None, 0.0
 
     def close(self) -> None:
         self._listener.close()
-
-    def _go_down(self) -> None:
-        self.down = True
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed
@@ -157,12 +156,14 @@ class Relay:
         with client, suppress(OSError):
             if self.down:
                 return
-            with socket.create_connection(("127.0.0.1", self.upstream), timeout=30) as server:
-                server.settimeout(None)
+            with socket.create_connection(("127.0.0.1", self.upstream)) as server:
                 back = threading.Thread(target=self._answer, args=(server, client), daemon=True)
                 back.start()
-                self._pass_on(client, server)
-                back.join(30)
+                with suppress(OSError):
+                    self._pass_on(client, server)
+                if self.down:
+                    _hang_up(server)
+                back.join()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
         """Client to server, until one closes."""
@@ -173,22 +174,24 @@ class Relay:
                 reached = self.at is not None and self.seen >= self.at
                 if reached:
                     self.at = None
-            if reached and self.lost:
-                self.then()
+                    self.then()
             if self.down:
                 break
             server.sendall(data)
-            if reached and not self.lost:
-                self.then()
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_WR)
+        server.shutdown(socket.SHUT_WR)
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
-        """Server to client; what comes after the cut is lost."""
+        """Server to client, until one closes."""
         with suppress(OSError):
             while data := server.recv(2**16):
+                self.down = self.down or self.mute
                 if self.down:
                     break
                 client.sendall(data)
-        with suppress(OSError):
-            client.shutdown(socket.SHUT_RDWR)
+        _hang_up(client)
+        _hang_up(server)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

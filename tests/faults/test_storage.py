@@ -43,15 +43,17 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
             return False
         return True
 
-    server = Server(command, tmp_path_factory.mktemp("s3") / "server.log", answers)
+    root = tmp_path_factory.mktemp("s3")
+    (root / "settings").touch()  # the user's own must not be found
+    server = Server(command, root / "server.log", answers)
     server.start()
     settings = {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
         "MLFLOW_S3_ENDPOINT_URL": address,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_CONFIG_FILE": str(root / "settings"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(root / "settings"),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():

@@ -93,9 +93,10 @@ def _probe_sqlite(uri: str, seconds: float) -> None:
 def _probe_database(uri: str, seconds: float) -> None:
     import sqlalchemy
 
-    os.environ.setdefault("PGCONNECT_TIMEOUT", f"{seconds:.0f}")  # libpq would wait for ever
+    # PostgreSQL's clients would wait for minutes, or for ever.
+    limit = {"connect_timeout": round(seconds)} if uri.startswith(("postgresql", "mysql")) else {}
     try:
-        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args=limit)
         engine.connect().close()
     except ImportError as error:
         raise OSError(

@@ -99,7 +99,7 @@ class Store:
     @contextmanager
     def _calls(self) -> Iterator[None]:
         """Around whatever asks the store: one try a request, one line an error."""
-        with _one_line(self._uri), _http_settings(self._timeout):
+        with _one_line(self._uri), _settings(self._timeout):
             yield
 
     def _open(self, uri: str, home: Path) -> str:
@@ -223,15 +223,15 @@ def _quiet() -> None:
 
 
 @contextmanager
-def _http_settings(timeout: int) -> Iterator[None]:
-    """MLflow's settings while it is called: the timeout, in seconds, unless the user has set one.
+def _settings(timeout: int) -> Iterator[None]:
+    """Settings while MLflow is called: timeouts, in seconds, unless the user has set them.
 
     A request is never sent twice: one whose answer was lost may have made a run. The spool is the
     retry, and looks for that run first.
     """
     settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    if "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ:
-        settings["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(timeout)
+    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "PGCONNECT_TIMEOUT"):
+        settings |= {} if name in os.environ else {name: str(timeout)}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
