@@ -36,9 +36,12 @@ class Project:
         (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
     def run(self, stage: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.module(f"pipeline.{stage}", *arguments)
+
+    def module(self, *command: str) -> subprocess.CompletedProcess[str]:
         paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         return subprocess.run(
-            [sys.executable, "-m", f"pipeline.{stage}", *arguments],
+            [sys.executable, "-m", *command],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": paths},
             text=True,
@@ -94,6 +97,9 @@ def test_a_stage_in_a_folder_with_spaces_signs_and_other_scripts(tmp_path: Path)
     done = project.run("ingest")
     assert done.returncode == 0, done.stderr
     assert (project.folder / "data" / "raw" / "CNV" / "CNV é 1.jpeg").is_file()
+    logged = project.module("octrobust.cli", "track")  # the stage itself may be too short for it
+    assert logged.returncode == 0, logged.stderr
+    assert "0 waiting" in logged.stdout
     assert (project.folder / "mlflow.db").is_file()
 
 

@@ -91,7 +91,7 @@ def test_a_fit_on_two_ranks_is_that_of_one(both: tuple[Path, Path]) -> None:
     histories = [json.loads((folder / "history.0.json").read_text()) for folder in both]
     for one, two in zip(*histories, strict=True):
         assert one.keys() == two.keys()
-        np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-3)
+        np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=0.02)
 
 
 def test_shares_cover_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
