@@ -69,6 +69,6 @@ def test_the_line_moves_to_where_attacked_images_are_told_apart() -> None:
     moved = place_threshold(model, Dimmer(), validation)
     # Attacked, the classes end at 0.4 and begin at 0.5: scores of 2 x 0.45 - 3.
     assert moved == pytest.approx(-2.1, abs=1e-5)
-    logits = model(torch.full((1, 1, 4, 4), 0.45))
+    logits = model(torch.full((1, 1, 4, 4), 0.45)).detach()
     assert float(logits[0, 1] - logits[0, 0]) == pytest.approx(0.0, abs=1e-5)
     assert not any(p.grad is not None for p in model.parameters())
