@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -134,5 +135,7 @@ def test_offline_download_is_one_clear_line(
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
+    # urllib reads the proxies once and keeps them: not from before, and not for later tests.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     with pytest.raises(UserError, match="could not be downloaded"):
         build(Model(weights="vggface2", standardisation="none", dropout=0.6))
