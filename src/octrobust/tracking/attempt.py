@@ -58,9 +58,9 @@ def flush_if_due(home: Path, *, seconds: float, final: bool) -> None:
     wait, longest = (_LONGEST + 10, 2 * _LONGEST) if final else (5.0, _LONGEST)
     reason = _flush_in_child(home, wait=wait, longest=longest)
     took = time.time() - now
+    told = last.told if reason else 0.0  # what is not said now does not unsay what was
     if reason and (reason == BUSY or (not final and reason.endswith((BUSY_DATABASE, WAITING)))):
         reason = None
-    told = last.told if reason else 0.0
     if reason and now - told > _REMIND_AFTER:
         say(f"{reason}: recorded locally, `octrobust track` logs it later")
         told = now
