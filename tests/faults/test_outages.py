@@ -18,9 +18,9 @@ from octrobust import tracking
 from octrobust.tracking import attempt, records
 from octrobust.tracking.address import UnavailableError
 from octrobust.tracking.store import Store
-from tests.faults.servers import Relay, Server, mlflow_server
 from tests.faults.tracked import make_project, put, run_stage, story, try_every_time
 from tests.pipeline.conftest import TINY, Checkout, new_checkout
+from tests.servers import Relay, Server, mlflow_server
 
 pytestmark = pytest.mark.faults
 

@@ -15,9 +15,9 @@ import pytest
 from octrobust import tracking
 from octrobust.tracking import attempt, records
 from octrobust.tracking.address import UnavailableError, probe
-from tests.faults.servers import Relay, Server, free_port, mlflow_server
 from tests.faults.test_outages import STAGES, complete, without_settings
 from tests.faults.tracked import make_project, run_stage, try_every_time
+from tests.servers import Relay, Server, free_port, mlflow_server
 
 __all__ = ["without_settings"]
 pytestmark = pytest.mark.faults

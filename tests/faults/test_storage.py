@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from octrobust import tracking
-from tests.faults.servers import Server, free_port, mlflow_server
 from tests.faults.test_outages import complete, project, without_settings
 from tests.faults.tracked import put
 from tests.pipeline.conftest import Checkout
+from tests.servers import Server, free_port, mlflow_server
 
 __all__ = ["project", "without_settings"]
 pytestmark = pytest.mark.faults

@@ -125,9 +125,11 @@ def test_the_best_defence_is_registered_and_answers_as_the_stored_model(
 ) -> None:
     import mlflow
     import numpy as np
+    import pandas as pd
     import torch
     from mlflow.tracking import MlflowClient
 
+    from octrobust.data.arrays import view_of
     from octrobust.model.predict import probabilities
     from octrobust.model.store import load_model
 
@@ -143,11 +145,12 @@ def test_the_best_defence_is_registered_and_answers_as_the_stored_model(
     assert len(client.search_model_versions("name = 'octrobust'")) == 1
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     served = mlflow.pyfunc.load_model("models:/octrobust@best")
-    x = np.random.default_rng(0).random((3, 1, 75, 75), dtype=np.float32)
+    scans = sorted((finished.root / "data/raw").glob("*/*.jpeg"))[::7][:3]
+    found = served.predict(pd.DataFrame({"image": [path.read_bytes() for path in scans]}))
     stored = load_model(finished.root / "models" / chosen["name"])
-    np.testing.assert_array_equal(served.predict(x), probabilities(stored, torch.from_numpy(x)))
-    with pytest.raises(ValueError, match="outside"):
-        served.predict(x * 255)
+    x = torch.from_numpy(np.stack([view_of(path, 75) for path in scans]))
+    assert list(found.columns) == finished.yaml("params.yaml")["data"]["classes"]
+    np.testing.assert_array_equal(found.to_numpy(), probabilities(stored, x))
     files = [path.name for path in (finished.root / "mlruns").rglob("artifacts/model-*/**/*")]
     assert "model.safetensors" in files
     assert not [name for name in files if name.endswith((".pkl", ".py"))]

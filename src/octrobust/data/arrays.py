@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +58,7 @@ class ImageSet:
         """The evaluation view of `rows`: centre crops, (n, 1, S, S) float32 in [0, 1]."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows, dtype=np.int64)
-        # Rounded as torchvision's CenterCrop does.
-        start = round((self.pixels.shape[1] - self.image_size) / 2)
-        inside = slice(start, start + self.image_size)
-        crops = self.pixels[rows, inside, inside]
-        return crops[:, None].astype(np.float32) / np.float32(255)
+        return _views(self.pixels[rows], self.image_size)
 
     def batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """All evaluation views in order with their targets, `size` images at a time."""
@@ -114,7 +111,7 @@ def _columns(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def decode(path: Path, side: int) -> NDArray[np.uint8]:
+def decode(source: Path | BinaryIO, side: int) -> NDArray[np.uint8]:
     """Read an image as 8-bit grey: short side resized to `side`, centre square, (side, side).
 
     The geometry is torchvision's Resize and CenterCrop on a PIL image, antialiased bilinear.
@@ -124,18 +121,34 @@ def decode(path: Path, side: int) -> NDArray[np.uint8]:
         UserError: the file is missing, is no image, or has a mode without a defined range.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             grey = to_grey(image)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run `dvc repro ingest`") from None
+        raise UserError(f"{source} does not exist") from None
     except Exception as error:  # damaged bytes make Pillow's readers raise nearly anything
-        raise UserError(f"{path} cannot be read as an image ({error})") from None
+        raise UserError(f"{source} cannot be read as an image ({error})") from None
     width, height = grey.size
     short = min(width, height)
     size = (int(side * width / short), int(side * height / short))
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
     square = grey.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
     return np.asarray(square)
+
+
+def view_of(source: Path | BinaryIO, image_size: int) -> NDArray[np.float32]:
+    """The evaluation view of one image file, (1, S, S) float32 in [0, 1], as a split would give it.
+
+    Raises:
+        UserError: as `decode`.
+    """
+    return _views(decode(source, stored_side(image_size))[None], image_size)[0]
+
+
+def _views(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
+    """Centre crops (n, 1, S, S) float32 in [0, 1] of stored images (n, R, R) uint8."""
+    start = round((pixels.shape[1] - image_size) / 2)  # rounded as torchvision's CenterCrop does
+    inside = slice(start, start + image_size)
+    return pixels[:, None, inside, inside].astype(np.float32) / np.float32(255)
 
 
 def to_grey(image: Image.Image) -> Image.Image:
@@ -214,6 +227,8 @@ def _write_pixels(
     bar = tqdm(total=shape[0], desc=f"prepare {target.stem}", unit="image", disable=not shape[0])
 
     def square(row: IndexRow) -> NDArray[np.uint8]:
+        if not (raw / row.path).exists():
+            raise UserError(f"{raw / row.path} does not exist: run `dvc repro ingest`")
         return decode(raw / row.path, shape[1])
 
     # Threads, as Pillow decodes and resizes outside the interpreter's lock.

@@ -1,39 +1,51 @@
-"""A stored model behind MLflow's `pyfunc`: images in, probabilities out, and no pickle of code."""
+"""A stored model behind MLflow's `pyfunc`: image files in, probabilities out, no pickle of code."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from numpy.typing import NDArray
 
+from octrobust.data.arrays import view_of
+from octrobust.errors import UserError
 from octrobust.model.build import OCTClassifier
 from octrobust.model.predict import probabilities
 from octrobust.model.store import load_model
+
+COLUMN = "image"  # of what is posted: whole PNG, JPEG or other image files, base64 in JSON
 
 
 class Served:
     """What `mlflow.pyfunc.load_model` returns calls this."""
 
-    def __init__(self, model: OCTClassifier) -> None:
-        self._model = model
+    def __init__(self, model: OCTClassifier, image_size: int, classes: tuple[str, str]) -> None:
+        self._model, self._size, self._classes = model, image_size, list(classes)
 
-    def predict(self, images: NDArray[Any], params: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
-        """Probabilities (N, 2) float32 of (N, 1 or 3, S, S) images in [0, 1].
+    def predict(self, table: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
+        """Probabilities by class, a row an image file in the column `image` (bytes).
+
+        Files are read as the pipeline reads them: grey, short side resized, centre square.
 
         Raises:
-            ValueError: another shape, or pixels outside [0, 1].
+            ValueError: a file that is no image; it is named by its row.
         """
-        x = np.asarray(images, dtype=np.float32)
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise ValueError(f"images of shape {x.shape}, where (N, 1 or 3, S, S) is needed")
-        if not (x.min() >= 0 and x.max() <= 1):
-            raise ValueError("pixels outside [0, 1]: divide 8-bit ones by 255")
-        return probabilities(self._model, torch.from_numpy(np.ascontiguousarray(x)))
+        views = [self._view(row, file) for row, file in enumerate(table[COLUMN])]
+        found = probabilities(self._model, torch.from_numpy(np.stack(views)))
+        return pd.DataFrame(found, columns=self._classes)
+
+    def _view(self, row: int, file: bytes) -> Any:
+        try:
+            return view_of(BytesIO(file), self._size)
+        except UserError:
+            raise ValueError(f"row {row} of '{COLUMN}' cannot be read as an image file") from None
 
 
-def _load_pyfunc(path: str) -> Served:
+def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> Served:
     """MLflow's own name for a loader; `path` is a model's folder as `save_model` wrote it."""
-    return Served(load_model(Path(path)))
+    first, second = model_config["classes"]
+    return Served(load_model(Path(path)), int(model_config["image_size"]), (first, second))

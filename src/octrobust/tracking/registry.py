@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from octrobust import __version__
 from octrobust.tracking.records import Candidate
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def register(client: MlflowClient, run: Run, model: Candidate, folder: Path, car
     if (run_id, model.weights_sha256) not in known:
         place = f"model-{model.weights_sha256[:12]}"  # a run may have several, one after another
         with tempfile.TemporaryDirectory() as temporary:
-            _save(Path(temporary) / place, folder, model)
+            write_pyfunc(Path(temporary) / place, folder, model)
             client.log_artifacts(run_id, temporary)
         tags = {
             "octrobust.model": model.name,
@@ -71,22 +72,42 @@ def _best(client: MlflowClient, measured: str) -> str:
     return str(best.version)
 
 
-def _save(place: Path, folder: Path, model: Candidate) -> None:
-    """As a `pyfunc` that loads through octrobust: no code, and no pickle, is stored."""
-    import numpy as np
+def write_pyfunc(place: Path, folder: Path, model: Candidate) -> None:
+    """As a `pyfunc` that loads through octrobust: no code, and no pickle, is stored.
+
+    Its example is a synthetic scan: a patient's would be shown wherever the model goes.
+    """
+    import pandas as pd
     from mlflow import pyfunc
     from mlflow.models.signature import ModelSignature
-    from mlflow.types.schema import Schema, TensorSpec
+    from mlflow.types import DataType
+    from mlflow.types.schema import ColSpec, Schema
 
-    side = model.image_size
+    from octrobust.model.served import COLUMN
+
     pyfunc.save_model(
         str(place),
         loader_module="octrobust.model.served",
         data_path=str(folder),
+        model_config={"image_size": model.image_size, "classes": list(model.classes)},
         signature=ModelSignature(
-            Schema([TensorSpec(np.dtype(np.float32), (-1, 1, side, side))]),
-            Schema([TensorSpec(np.dtype(np.float32), (-1, 2))]),
+            Schema([ColSpec(DataType.binary, COLUMN)]),
+            Schema([ColSpec(DataType.float, label) for label in model.classes]),
         ),
-        pip_requirements=["octrobust"],
-        metadata={"classes": list(model.classes), "not_for": "clinical use"},
+        input_example=pd.DataFrame({COLUMN: [_synthetic_scan()]}),
+        pip_requirements=[f"octrobust=={__version__}"],
+        metadata={"not_for": "clinical use"},
     )
+
+
+def _synthetic_scan() -> bytes:
+    """A PNG file."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    from octrobust.data.phantom import scan
+
+    file = BytesIO()
+    Image.fromarray(scan("NORMAL", patient=1, number=1, seed=0)).save(file, "PNG")
+    return file.getvalue()

@@ -100,15 +100,22 @@ def mlflow_server(
     command += ["--artifacts-destination", artifacts]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
+    ready = answering(f"http://127.0.0.1:{port}/health")
+    log = root / "server.log"
+    return Server(command, log, ready, environment={**quiet, **(environment or {})}), port
+
+
+def answering(address: str) -> Callable[[], bool]:
+    """Whether a page is there."""
+
     def answers() -> bool:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            urllib.request.urlopen(address, timeout=2).close()
         except (OSError, urllib.error.URLError):
             return False
         return True
 
-    log = root / "server.log"
-    return Server(command, log, answers, environment={**quiet, **(environment or {})}), port
+    return answers
 
 
 class Relay:
