@@ -148,7 +148,8 @@ def _views(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
     """Centre crops (n, 1, S, S) float32 in [0, 1] of stored images (n, R, R) uint8."""
     start = round((pixels.shape[1] - image_size) / 2)  # rounded as torchvision's CenterCrop does
     inside = slice(start, start + image_size)
-    return pixels[:, None, inside, inside].astype(np.float32) / np.float32(255)
+    views: NDArray[np.float32] = pixels[:, None, inside, inside].astype(np.float32)
+    return views / np.float32(255)
 
 
 def to_grey(image: Image.Image) -> Image.Image:
