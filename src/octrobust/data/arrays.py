@@ -141,7 +141,8 @@ def view_of(source: Path | BinaryIO, image_size: int) -> NDArray[np.float32]:
     Raises:
         UserError: as `decode`.
     """
-    return _views(decode(source, stored_side(image_size))[None], image_size)[0]
+    square = decode(source, stored_side(image_size))
+    return _views(square[None], image_size).reshape(1, image_size, image_size)
 
 
 def _views(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.float32]:
