@@ -35,7 +35,12 @@ repro: setup ## run the pipeline: data, training, attack, hardening, evaluation,
 	@echo "Done: open reports/index.html, or type 'make ui' to see every run in MLflow."
 
 test: setup ## run the tests
-	python -m pytest
+	python -m pytest $(TWO_AT_A_TIME)
+
+# Two processes of one thread: small networks gain nothing by more. A file's tests stay together and
+# the files in their order: the longest, a whole `dvc repro`, is among the first.
+TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: export OMP_NUM_THREADS = 1
 
 faults: setup ## kill the stages at random moments, a hundred times, and look at what is left
 	python -m pytest -m faults -s tests/faults

@@ -56,7 +56,7 @@ TINY: dict[str, dict[str, Any]] = {
             "noise_draws": 1,
         },
     },
-    "compute": {"threads": 2, "shard_size": 4},
+    "compute": {"threads": 1, "shard_size": 4},
 }
 
 
