@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +31,20 @@ def _distinct(values: list[T]) -> list[T]:
     if len(set(values)) < len(values):
         raise PydanticCustomError("distinct", "Each must be another")
     return values
+
+
+def _file_of(folder: str) -> AfterValidator:
+    """The name of a file of this package's `folder`: what has one can be chosen."""
+
+    def check(name: str) -> str:
+        there = [one.name for one in pkgutil.iter_modules([str(Path(__file__).parent / folder)])]
+        if name not in there:
+            raise PydanticCustomError(
+                "no_such_file", "Should be one of: {there}", {"there": ", ".join(sorted(there))}
+            )
+        return name
+
+    return AfterValidator(check)
 
 
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
@@ -61,7 +77,7 @@ class Phantom(Section):
 
 
 class Data(Section):
-    source: Literal["phantom", "kermany", "folder"]
+    source: Annotated[str, _file_of("data/sources")]
     root: Where | None
     archive: Where | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None
@@ -206,11 +222,12 @@ PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
 
 
 class Defence(Section):
-    """One way to harden; epochs and learning_rate replace those of `harden`, for `starts_from` see
-    `octrobust.stages.harden`, for `patience` and `average` `octrobust.training.fit`, for
-    `threshold` `octrobust.training.threshold`."""
+    """One way to harden. A method is a file of `octrobust.training.defences`; epochs and
+    learning_rate replace those of `harden`; for `starts_from` see `octrobust.stages.harden`, for
+    `patience` and `average` `octrobust.training.fit`, for `threshold`
+    `octrobust.training.threshold`."""
 
-    method: Literal["static", "duplicates", "online", "trades"]
+    method: Annotated[str, _file_of("training/defences")]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
     starts_from: Literal["attacked", "fresh"]
     epochs: Positive | None
@@ -222,13 +239,17 @@ class Defence(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Defence:
-        online = self.method in ("online", "trades")
+        needs = importlib.import_module(f"octrobust.training.defences.{self.method}").NEEDS
+        online = "inner" in needs
         if online != (self.inner is not None):
             raise ValueError(f"inner: method {self.method} {'needs it' if online else 'has none'}")
         if not online and self.threshold == "validation":
-            raise ValueError("threshold: validation needs images under attack: online, trades")
-        if self.inner and (self.method == "trades") != (self.inner.weight is not None):
-            raise ValueError("inner.weight: method trades needs it, no other has it")
+            raise ValueError("threshold: validation needs a method that attacks images afresh")
+        weighs = "inner.weight" in needs
+        if self.inner and weighs != (self.inner.weight is not None):
+            raise ValueError(
+                f"inner.weight: method {self.method} {'needs it' if weighs else 'has none'}"
+            )
         images = "data/arrays/train.npy" if online else "data/adversarial/train"
         if self.learns_from != images:
             raise ValueError(f"learns_from: method {self.method} learns from {images}")
