@@ -33,19 +33,25 @@ def _distinct(values: list[T]) -> list[T]:
     return values
 
 
-def _file_of(folder: str) -> AfterValidator:
-    """The name of a file of this package's `folder`: what has one can be chosen."""
+def _files(folder: str) -> list[str]:
+    """The names of the files of this package's `folder`: what has one can be chosen."""
+    there = pkgutil.iter_modules([str(Path(__file__).parent / folder)])
+    return sorted(one.name for one in there)
+
+
+def _one_of(names: list[str]) -> AfterValidator:
+    """Like `Literal`, of names that are found out."""
 
     def check(name: str) -> str:
-        there = [one.name for one in pkgutil.iter_modules([str(Path(__file__).parent / folder)])]
-        if name not in there:
-            raise PydanticCustomError(
-                "no_such_file", "Should be one of: {there}", {"there": ", ".join(sorted(there))}
-            )
+        if name not in names:
+            there = ", ".join(names)
+            raise PydanticCustomError("no_such_file", "Should be one of: {there}", {"there": there})
         return name
 
     return AfterValidator(check)
 
+
+SOURCES, METHODS = _files("data/sources"), _files("training/defences")
 
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -77,7 +83,7 @@ class Phantom(Section):
 
 
 class Data(Section):
-    source: Annotated[str, _file_of("data/sources")]
+    source: Annotated[str, _one_of(SOURCES)]
     root: Where | None
     archive: Where | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None
@@ -227,7 +233,7 @@ class Defence(Section):
     `patience` and `average` `octrobust.training.fit`, for `threshold`
     `octrobust.training.threshold`."""
 
-    method: Annotated[str, _file_of("training/defences")]
+    method: Annotated[str, _one_of(METHODS)]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
     starts_from: Literal["attacked", "fresh"]
     epochs: Positive | None
