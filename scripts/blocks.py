@@ -8,8 +8,10 @@ made of params.yaml, its comments and the schema.
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jinja2
@@ -26,7 +28,8 @@ PART = re.compile(r"(<!-- metrics: begin ([\w-]+) -->\n).*?(<!-- end -->)", re.D
 
 def documents() -> list[Path]:
     """Every page that may have marked parts."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    return [*pages, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def rewritten(page: Path) -> str:
@@ -54,6 +57,7 @@ def render(name: str) -> str:
             params=config.load(ROOT / "params.yaml"),
             paper=paper,
             sections=sections(ROOT / "params.yaml"),
+            tests=[*_tests()],
         )
         .strip()
     )
@@ -63,12 +67,23 @@ def _percent(value: float | None, digits: int = 0) -> str:
     return percent(value, digits).replace(NBSP, " ")
 
 
+def _tests() -> Iterator[tuple[str, str]]:
+    """Every test file and the first line of its docstring."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        yield str(path.relative_to(ROOT)), " ".join(about.split("\n\n")[0].split())
+
+
 def main() -> None:
-    for page in documents():
-        text = rewritten(page)
-        if text != page.read_text(encoding="utf-8"):
-            write_text(page, text)
-            print(f"{page.relative_to(ROOT)}: written anew", file=sys.stderr)
+    """Write what differs; with --check only name it, and end with 1."""
+    checked = "--check" in sys.argv[1:]
+    stale = [page for page in documents() if rewritten(page) != page.read_text(encoding="utf-8")]
+    for page in stale:
+        if not checked:
+            write_text(page, rewritten(page))
+        told = "differs: run `make readme`" if checked else "written anew"
+        print(f"{page.relative_to(ROOT)}: {told}", file=sys.stderr)
+    sys.exit(1 if checked and stale else 0)
 
 
 if __name__ == "__main__":
