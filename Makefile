@@ -6,7 +6,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help setup repro test faults bench lint ui docs readme dist lock clean
+.PHONY: help setup repro test faults bench lint ui docs readme pictures dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ docs: setup ## the documentation, into site/: opens without a network
 
 readme: setup ## write the marked parts of README and docs anew: numbers, parameters, test map
 	python -m scripts.blocks
+
+pictures: setup ## the pictures of README and docs, of the finished run here: needs Chromium
+	python -m scripts.pictures
 
 dist: setup ## wheel and sdist into dist/, checked in an environment of their own
 	python -m scripts.dist
