@@ -14,8 +14,6 @@ from octrobust import config
 Schema = dict[str, Any]  # JSON schema of one parameter, as pydantic writes it
 
 _WHOLE: Schema = config.Params.model_json_schema()
-# Names of files are checked by a function, which no schema shows.
-_NAMES = {"data.source": config.SOURCES, "method": config.METHODS}
 _KINDS = {"integer": "whole number", "number": "number", "boolean": "true, false", "null": "null"}
 _BOUNDS = {
     "exclusiveMinimum": "above {:g}",
@@ -53,9 +51,7 @@ def _parameters(values: CommentedMap, path: str, schema: Schema) -> Iterator[Par
             new = number == 0 or "properties" in schema
             yield from (one for one in found if new or one.comment)
         else:
-            names = _NAMES.get(name) or _NAMES.get(key)
-            accepts = ", ".join(names) if names else _accepts(field)
-            yield Parameter(name, _yaml(value), accepts, _comment(values, key))
+            yield Parameter(name, _yaml(value), _accepts(field), _comment(values, key))
 
 
 def _any_value(schema: Schema) -> Schema:

@@ -167,7 +167,7 @@ def _mlflow(run: Path) -> Iterator[str]:
 def _answers(address: str) -> None:
     for _ in range(120):
         try:
-            with urlopen(address, timeout=1):  # noqa: S310 - loopback
+            with urlopen(address, timeout=30):  # noqa: S310 - loopback
                 return
         except OSError:
             time.sleep(1)

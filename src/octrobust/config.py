@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -51,6 +52,10 @@ def _one_of(names: list[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _listed(names: list[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": names})
+
+
 SOURCES, METHODS = _files("data/sources"), _files("training/defences")
 
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
@@ -83,7 +88,7 @@ class Phantom(Section):
 
 
 class Data(Section):
-    source: Annotated[str, _one_of(SOURCES)]
+    source: Annotated[str, _one_of(SOURCES), _listed(SOURCES)]
     root: Where | None
     archive: Where | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None
@@ -233,7 +238,7 @@ class Defence(Section):
     `patience` and `average` `octrobust.training.fit`, for `threshold`
     `octrobust.training.threshold`."""
 
-    method: Annotated[str, _one_of(METHODS)]
+    method: Annotated[str, _one_of(METHODS), _listed(METHODS)]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
     starts_from: Literal["attacked", "fresh"]
     epochs: Positive | None
@@ -344,7 +349,7 @@ class Slurm(Section):
     """What launcher submitit asks for; see `octrobust.launch.slurm`."""
 
     cluster: Literal["slurm", "local"]
-    partition: str | None
+    partition: Annotated[str, Field(pattern=r"^[^\s\x00]+$")] | None
     minutes: Positive
     memory_gb: Positive | None
 
