@@ -165,7 +165,7 @@ def _mlflow(run: Path) -> Iterator[str]:
 
 
 def _answers(address: str) -> None:
-    for _ in range(120):
+    for _ in range(600):
         try:
             with urlopen(address, timeout=30):  # noqa: S310 - loopback
                 return
