@@ -6,7 +6,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help setup repro test faults bench lint ui lock clean
+.PHONY: help setup repro test faults bench lint ui docs readme pictures dist lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -65,6 +65,21 @@ ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 ui: setup ## MLflow's page: every run, on loopback only
 	@echo "MLflow: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=headline"
 	mlflow ui --host 127.0.0.1 --port 5000
+
+# The notice advertises another tool; it is no warning of this build, which --strict would end.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup ## the documentation, into site/: opens without a network
+	mkdocs build --strict --quiet
+	@echo "Done: open site/index.html."
+
+readme: setup ## write the marked parts of README and docs anew: numbers, parameters, test map
+	python -m scripts.blocks
+
+pictures: setup ## the pictures of README and docs, of the finished run here: needs Chromium
+	python -m scripts.pictures
+
+dist: setup ## wheel and sdist into dist/, checked in an environment of their own
+	python -m scripts.dist
 
 lock: setup ## resolve requirements.lock anew
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock

@@ -2,7 +2,7 @@
 
 Trains, attacks and predicts on the pipeline's own images (`dvc repro prepare` first) with one
 setting changed at a time, and prints a table: how far each is from the reference, which has one
-thread, fp32 and no loader workers. See docs/determinism.md.
+thread, fp32 and no loader workers. See docs/explanation/determinism.md.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def plan(
 def join() -> None:
     """Lend this machine to the stages that `dvc repro` starts on another.
 
-    Needs the folder shared with it, and compute.rendezvous: see docs/several-machines.md. Ctrl-C
-    ends it.
+    Needs the folder shared with it, and compute.rendezvous: see
+    docs/how-to/several-machines.md. Ctrl-C ends it.
     """
     with one_line_errors():
         from octrobust.launch.join import join as take_part

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -30,6 +33,30 @@ def _distinct(values: list[T]) -> list[T]:
         raise PydanticCustomError("distinct", "Each must be another")
     return values
 
+
+def _files(folder: str) -> list[str]:
+    """The names of the files of this package's `folder`: what has one can be chosen."""
+    there = pkgutil.iter_modules([str(Path(__file__).parent / folder)])
+    return sorted(one.name for one in there)
+
+
+def _one_of(names: list[str]) -> AfterValidator:
+    """Like `Literal`, of names that are found out."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            there = ", ".join(names)
+            raise PydanticCustomError("no_such_file", "Should be one of: {there}", {"there": there})
+        return name
+
+    return AfterValidator(check)
+
+
+def _listed(names: list[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": names})
+
+
+SOURCES, METHODS = _files("data/sources"), _files("training/defences")
 
 Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 NonNegative = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -61,7 +88,7 @@ class Phantom(Section):
 
 
 class Data(Section):
-    source: Literal["phantom", "kermany", "folder"]
+    source: Annotated[str, _one_of(SOURCES), _listed(SOURCES)]
     root: Where | None
     archive: Where | None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None
@@ -206,11 +233,12 @@ PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
 
 
 class Defence(Section):
-    """One way to harden; epochs and learning_rate replace those of `harden`, for `starts_from` see
-    `octrobust.stages.harden`, for `patience` and `average` `octrobust.training.fit`, for
-    `threshold` `octrobust.training.threshold`."""
+    """One way to harden. A method is a file of `octrobust.training.defences`; epochs and
+    learning_rate replace those of `harden`; for `starts_from` see `octrobust.stages.harden`, for
+    `patience` and `average` `octrobust.training.fit`, for `threshold`
+    `octrobust.training.threshold`."""
 
-    method: Literal["static", "duplicates", "online", "trades"]
+    method: Annotated[str, _one_of(METHODS), _listed(METHODS)]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
     starts_from: Literal["attacked", "fresh"]
     epochs: Positive | None
@@ -222,13 +250,17 @@ class Defence(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Defence:
-        online = self.method in ("online", "trades")
+        needs = importlib.import_module(f"octrobust.training.defences.{self.method}").NEEDS
+        online = "inner" in needs
         if online != (self.inner is not None):
             raise ValueError(f"inner: method {self.method} {'needs it' if online else 'has none'}")
         if not online and self.threshold == "validation":
-            raise ValueError("threshold: validation needs images under attack: online, trades")
-        if self.inner and (self.method == "trades") != (self.inner.weight is not None):
-            raise ValueError("inner.weight: method trades needs it, no other has it")
+            raise ValueError("threshold: validation needs a method that attacks images afresh")
+        weighs = "inner.weight" in needs
+        if self.inner and weighs != (self.inner.weight is not None):
+            raise ValueError(
+                f"inner.weight: method {self.method} {'needs it' if weighs else 'has none'}"
+            )
         images = "data/arrays/train.npy" if online else "data/adversarial/train"
         if self.learns_from != images:
             raise ValueError(f"learns_from: method {self.method} learns from {images}")
@@ -317,7 +349,7 @@ class Slurm(Section):
     """What launcher submitit asks for; see `octrobust.launch.slurm`."""
 
     cluster: Literal["slurm", "local"]
-    partition: str | None
+    partition: Annotated[str, Field(pattern=r"^[^\s\x00]+$")] | None
     minutes: Positive
     memory_gb: Positive | None
 

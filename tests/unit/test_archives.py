@@ -1,3 +1,5 @@
+"""Archives: Kermany's layouts unpacked, and what would write outside, swell or link away."""
+
 from __future__ import annotations
 
 import gzip

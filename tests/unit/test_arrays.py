@@ -1,3 +1,5 @@
+"""Decoded arrays: the same pixels by any way, whole or not at all."""
+
 from __future__ import annotations
 
 import json

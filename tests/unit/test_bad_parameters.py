@@ -236,7 +236,7 @@ def within(old: str, new: str) -> bytes:
     return TEXT.replace(old, new).encode()
 
 
-BETA = "  beta: 0.001\n"
+BETA = "  beta: 0.001              # weight of the L1 term\n"
 FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "all of it: "),
     "comments only": (b"# nothing\n", "all of it: "),

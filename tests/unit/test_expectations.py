@@ -1,3 +1,5 @@
+"""Great Expectations over index and splits: each expectation fails on what it is for."""
+
 from __future__ import annotations
 
 import hashlib

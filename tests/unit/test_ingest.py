@@ -1,3 +1,5 @@
+"""Ingest: every image read once to its last pixel, duplicates, quarantine, names."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""Kermany 2018: folders, archives and the download, and what is none of its scans."""
+
 from __future__ import annotations
 
 import hashlib

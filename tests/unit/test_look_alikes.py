@@ -1,3 +1,5 @@
+"""Near duplicates by perceptual hash: the same pairs as comparing all with all."""
+
 from __future__ import annotations
 
 import numpy as np

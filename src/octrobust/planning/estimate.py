@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from octrobust.planning.calibrate import Rates
 
 # Seconds of a stage beside its images, as multiples of what importing torch and the library takes
-# here, as seen on the demo (docs/scale.md): a process's start, DVC's part of it included, and what
-# it loads or draws once it has begun (Great Expectations, facenet-pytorch, ART, figures).
+# here, as seen on the demo (docs/explanation/scale.md): a process's start, DVC's part of it
+# included, and what it loads or draws once it has begun (Great Expectations, facenet-pytorch, ART,
+# figures).
 _STARTS = {"files": 0.6, "validation": 0.7, "torch": 1.3, "art": 1.3, "report": 1.3}
 _LOADS = {"files": 0.0, "validation": 2.5, "torch": 0.5, "art": 1.5, "report": 3.0}
 # The tracker imports MLflow in a process of its own: after the report, and after stages of 10 s, at

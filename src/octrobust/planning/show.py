@@ -50,7 +50,7 @@ def notes(measured: dict[str, Any], gpu: Device | None) -> list[str]:
     """What the figures rest on."""
     found = [
         f"Times here: from a calibration of {measured['seconds']:.0f} s. Passes of an attack until "
-        "it has settled are typical ones; see docs/scale.md.",
+        "it has settled are typical ones; see docs/explanation/scale.md.",
         "Disk: once more in DVC's cache where the disk cannot link files; checkpoints come and go.",
     ]
     if gpu:

@@ -54,7 +54,7 @@ def card(
         "parameters": results.train[model].get("parameters"),
         "input": f"1 or 3 x {params.data.image_size} x {params.data.image_size} pixels in [0, 1]",
         "weights_sha256": stored["weights_sha256"],
-        "defence": _WORDS[defence["method"]] if defence else None,
+        "defence": _WORDS.get(defence["method"], defence["method"]) if defence else None,
         "training": made_by,
         "data": {
             "source": params.data.source,

@@ -10,7 +10,6 @@ from octrobust.report.wording import NBSP, percent
 
 _SOURCES = {
     "phantom": "synthetic images: nothing about patients",
-    "folder": "these images only",
     "kermany": "Kermany 2018 only",
 }
 
@@ -35,7 +34,7 @@ def lines(metrics: Path) -> Iterator[str]:
     yield _line(
         "inflation (image - patient)",
         {name: one["mean"] for name, one in pairs.items()},
-        note + _SOURCES[found["source"]],
+        note + _SOURCES.get(found["source"], "these images only"),
     )
 
 

@@ -90,9 +90,9 @@ def data_statement(results: Results, params: Params) -> str:
             "show that the pipeline works; they say nothing about patients or about the paper's "
             "data."
         )
-    if params.data.source == "folder":
+    if params.data.source != "kermany":
         return (
-            f"The images come from a folder of the user's own. The results hold for these "
+            f"The images are the user's own. The results hold for these "
             f"{images} images only ({test} of them for testing); another clinic, scanner or "
             "selection may give quite different ones."
         )

@@ -183,7 +183,7 @@ def flag_table(results: Results, *, raised: bool) -> Table:
     if raised:
         reading = (
             "A raised flag does not say that a number is wrong, but that it must not be quoted "
-            "without an explanation. docs/flags.md says what each means and what to do."
+            "without an explanation. docs/explanation/flags.md says what each means and what to do."
         )
     else:
         reading = "Looked for, and not found."

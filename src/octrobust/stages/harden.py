@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from octrobust.attack.shards import AdversarialSet, open_adversarial
+from octrobust.attack.shards import open_adversarial
 from octrobust.config import Defence, Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.distributed.place import is_first
@@ -16,13 +16,16 @@ from octrobust.model.store import WEIGHTS, load_model
 from octrobust.model.weights import weights_sha256
 from octrobust.stages.common import array_files, scratch_for, validation_batches
 from octrobust.stages.train import new_model, write_fit
-from octrobust.training.adversarial import Online, Trades
-from octrobust.training.datasets import Augmented, GreyPixels, Source, StoredFloats
+from octrobust.training import defences
+from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import fit
 from octrobust.training.objectives import Clean, Objective
 from octrobust.training.threshold import place_threshold
 
-ROOMS = (".", "attack", "data", "distributed", "model", "training", "stages")
+ROOMS = (
+    *(".", "attack", "data", "distributed", "model", "training", "training/defences"),
+    "stages",
+)
 
 
 def harden(
@@ -38,12 +41,9 @@ def harden(
     """Train the attacked model further, or a new one, as `harden.variants` says.
 
     Args:
-        variant: its key there. Methods: ``static``, on train, extra and the adversarial form of
-            train (the paper's); ``duplicates``, its control: those images once more as they are
-            in place of their adversarial form; ``online`` and ``trades``, on train and extra,
-            attacked afresh every step.
-        adversarial: the stored set of the train split, read by the first two; images keep their
-            true labels.
+        variant: its key there. Every method learns from train and extra; one with `inner` attacks
+            them afresh every step, others add what `octrobust.training.defences` says.
+        adversarial: the stored set of the train split, read by methods without `inner`.
         model: folder of the attacked model, where the weights start unless `starts_from` is
             ``fresh``: then as those of train.variants did, with nothing frozen.
 
@@ -71,8 +71,9 @@ def harden(
     sources = [_originals(part, channels) for part in (train, extra)]
     counts: dict[str, int] = {"clean_images": len(train) + len(extra)}
     if found:
-        sources.append(_added(own, found, train, channels, scratch))
-        counts |= _counts(own, found)
+        added, of_these = defences.named(own.method).added(found, train, channels, scratch)
+        sources.append(added)
+        counts |= of_these
     device = select_device(params.compute)
     fresh = own.starts_from == "fresh"
     network = (
@@ -119,25 +120,9 @@ def objective(variant: Defence, precision: str) -> Objective:
     """What the fit loop minimises, in this precision where it attacks."""
     if variant.inner is None:
         return Clean()
-    kind = Trades if variant.method == "trades" else Online
-    return kind(variant.inner, precision)
+    made: Objective = defences.named(variant.method).objective(variant.inner, precision)
+    return made
 
 
 def _originals(images: ImageSet, channels: int) -> Source:
     return Source(GreyPixels(images.pixels, channels), images.targets)
-
-
-def _added(
-    variant: Defence, found: AdversarialSet, train: ImageSet, channels: int, scratch: Path
-) -> Source:
-    if variant.method == "duplicates":
-        rows = found.records["row"]
-        return Source(GreyPixels(train.pixels[rows], channels), train.targets[rows])
-    return Source(StoredFloats(found.unpack(scratch / "adversarial.npy")), found.records["target"])
-
-
-def _counts(variant: Defence, found: AdversarialSet) -> dict[str, int]:
-    if variant.method == "duplicates":
-        return {"duplicates": len(found)}
-    succeeded = int(found.records["success"].sum())
-    return {"adversarial_images": succeeded, "unchanged_by_the_attack": len(found) - succeeded}

@@ -23,7 +23,10 @@ from octrobust.stages.evaluate import adversarial_scores, clean_scores
 from octrobust.stages.harden import harden
 from octrobust.stages.train import train
 
-ROOMS = (".", "attack", "data", "distributed", "evaluation", "model", "training", "stages")
+ROOMS = (
+    *(".", "attack", "data", "distributed", "evaluation", "model", "training"),
+    *("training/defences", "stages"),
+)
 
 
 def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:

@@ -67,7 +67,8 @@ def fit(
     the same machine.
 
     Called on every rank of a stage, it trains one model on all of them, as one process would but
-    for rounding (docs/several-machines.md); the first rank writes the checkpoint, which all read.
+    for rounding (docs/how-to/several-machines.md); the first rank writes the checkpoint, which all
+    read.
 
     Args:
         model: on its device; frozen children stay as they are, to the bit.

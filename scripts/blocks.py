@@ -1,0 +1,90 @@
+"""`make readme`: write the marked parts of README.md and docs/ anew.
+
+A part stands between `<!-- metrics: begin NAME -->` and `<!-- end -->` and is what
+scripts/blocks/NAME.md.j2 makes of metrics/, so that no number there is typed by hand;
+tests/unit/test_documents.py fails where one differs from what this writes. The part `parameters` is
+made of params.yaml, its comments and the schema.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+
+from octrobust import config
+from octrobust.files import read_json, write_text
+from octrobust.report import paper
+from octrobust.report.wording import NBSP, percent
+from scripts.parameters import sections
+
+ROOT = Path(__file__).resolve().parents[1]
+PART = re.compile(r"(<!-- metrics: begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Every page that may have marked parts."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    return [*pages, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def rewritten(page: Path) -> str:
+    """The page's text with its marked parts as they should be."""
+    return PART.sub(
+        lambda found: f"{found[1]}{render(found[2])}\n{found[3]}", page.read_text(encoding="utf-8")
+    )
+
+
+def render(name: str) -> str:
+    """One part, from metrics/ as committed."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_suffix("")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - Markdown of our own numbers
+    )
+    environment.filters["percent"] = _percent
+    return (
+        environment.get_template(f"{name}.md.j2")
+        .render(
+            summary=read_json(ROOT / "metrics" / "summary.json"),
+            metrics=lambda path: read_json(ROOT / "metrics" / f"{path}.json"),
+            params=config.load(ROOT / "params.yaml"),
+            paper=paper,
+            sections=sections(ROOT / "params.yaml"),
+            tests=[*_tests()],
+        )
+        .strip()
+    )
+
+
+def _percent(value: float | None, digits: int = 0) -> str:
+    return percent(value, digits).replace(NBSP, " ")
+
+
+def _tests() -> Iterator[tuple[str, str]]:
+    """Every test file and the first line of its docstring."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        yield str(path.relative_to(ROOT)), " ".join(about.split("\n\n")[0].split())
+
+
+def main() -> None:
+    """Write what differs; with --check only name it, and end with 1."""
+    checked = "--check" in sys.argv[1:]
+    stale = [page for page in documents() if rewritten(page) != page.read_text(encoding="utf-8")]
+    for page in stale:
+        if not checked:
+            write_text(page, rewritten(page))
+        told = "differs: run `make readme`" if checked else "written anew"
+        print(f"{page.relative_to(ROOT)}: {told}", file=sys.stderr)
+    sys.exit(1 if checked and stale else 0)
+
+
+if __name__ == "__main__":
+    main()
