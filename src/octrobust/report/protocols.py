@@ -61,6 +61,7 @@ def replay_table(results: Results) -> Table | None:
         "their attack (Carlini and Wagner's L2, no L1 term), a fresh model at a high learning "
         "rate, and an optimiser that steps on the images it is measured on. Its numbers show a "
         "way of measuring, not a model's robustness. docs/paper-audit.md tells the story.",
+        bold=3,
     )
 
 

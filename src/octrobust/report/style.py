@@ -55,6 +55,14 @@ def render(draw: Draw, size: tuple[float, float], look: Look) -> bytes:
     return out.getvalue()
 
 
+def shorten(text: str, limit: int) -> str:
+    """`text`, its middle left out where it is longer than `limit`."""
+    if len(text) <= limit:
+        return text
+    keep = limit - 1
+    return f"{text[: keep - keep // 2]}…{text[-(keep // 2) :]}"
+
+
 def _settings(look: Look) -> dict[str, Any]:
     return {
         **mpl.rcParamsDefault,  # not the user's matplotlibrc
