@@ -20,7 +20,7 @@ from octrobust.report.examples import Example, extremes, median_example
 from octrobust.report.pictures import compare
 from octrobust.report.style import Look, render
 from octrobust.report.wording import NBSP, duration, percent
-from tests.unit.made_up import IMAGES, ROBUST, SIDE, make_project, run
+from tests.made_up import IMAGES, ROBUST, SIDE, make_project, run
 
 CONTRACT = {
     *(f"accuracy_config_{k}" for k in (1, 2, 3)),

@@ -20,7 +20,7 @@ from octrobust.report.results import Results, read_results
 from octrobust.report.style import LOOKS
 from octrobust.report.verdict import verdict
 from octrobust.report.wording import NBSP
-from tests.unit.made_up import IMAGES, make_project, run
+from tests.made_up import IMAGES, make_project, run
 
 SECTIONS = (
     *("headline", "budget", "matrix", "gallery", "training", "flags", "models", "attack", "data"),

@@ -58,6 +58,7 @@ def _curve(axes: Axes, look: Look, rows: Sequence[Mapping[str, str]], kind: str)
         values = [float(row[f"{part}_{kind}"]) for row in rows]
         label = part.replace("_robust", ", attacked")
         axes.plot(epochs, values, line, color=colour, ms=3.5, label=label)
+    axes.set_xlim(epochs[0] - 0.3, epochs[-1] + 0.3)  # also where there is one alone
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 

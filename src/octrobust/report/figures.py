@@ -109,7 +109,7 @@ def confusion_figure(results: Results, params: Params) -> FigureView:
         f"Confusion matrices. {params.data.classes[1]} missed, and {negative} taken for it: "
         f"{wrong}.",
         "Rows are true classes, columns predictions; each cell has its count and its share of the "
-        "row. A good model is dark from top left to bottom right. Attacked by EAD without a "
+        "row. A good model is blue from top left to bottom right alone. Attacked by EAD without a "
         "budget: adaptive where made on itself, static where made on another.",
         partial(draw_confusions, results=results, classes=params.data.classes, models=models),
         (2.3 * max(count, 2), 6.2),

@@ -37,24 +37,22 @@ def draw_confusions(
                 continue
             below = axes in grid[-1] or (not look.narrow and number == len(scores) - 1)
             counts = np.array(scores[number]["confusion"])
-            _matrix(axes, counts, classes, axes in grid[:, 0], below)
+            _matrix(axes, look, counts, classes, axes in grid[:, 0], below)
 
 
 def _matrix(
-    axes: Axes, counts: Any, classes: Sequence[str], names_left: bool, names_below: bool
+    axes: Axes, look: Look, counts: Any, classes: Sequence[str], names_left: bool, names_below: bool
 ) -> None:
     total = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(total, 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares, cmap=look.heat, vmin=0, vmax=1)
     for (i, j), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.55 else "#1b2430"
         axes.text(
             j,
             i,
             f"{counts[i, j]}\n{share:.0%}",
             ha="center",
             va="center",
-            color=colour,
             fontsize="small",
         )
     short = [shorten(name, 8) for name in classes]
@@ -81,7 +79,7 @@ def draw_matrix(
 ) -> None:
     """Accuracy of every model (row) on images attacked on every source (column)."""
     axes = figure.subplots()
-    axes.imshow(accuracies, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(accuracies, cmap=look.heat, vmin=0, vmax=1, aspect="auto")
     for (i, j), accuracy in np.ndenumerate(accuracies):
         own = models[i] == sources[j]
         axes.text(
@@ -90,7 +88,6 @@ def draw_matrix(
             f"{accuracy:.0%}",
             ha="center",
             va="center",
-            color="white" if accuracy > 0.55 else "#1b2430",
             weight="bold" if own else "normal",
         )
         if own:

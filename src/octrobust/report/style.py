@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
 
@@ -37,6 +39,12 @@ class Look:
         if self.dark:
             return ("#56b4e9", "#e69f00", "#2fc79a", "#e29ac4", "#c7cfd8")
         return ("#0072b2", "#d55e00", "#00805f", "#a8568a", "#5a6673")
+
+    @property
+    def heat(self) -> LinearSegmentedColormap:
+        """From nothing to blue, never stronger than the ink can be read on."""
+        surface, blue = (np.array(to_rgb(colour)) for colour in (self.surface, "#0072b2"))
+        return LinearSegmentedColormap.from_list("heat", [surface, 0.4 * surface + 0.6 * blue])
 
 
 LOOKS = tuple(Look(dark, narrow) for dark in (False, True) for narrow in (False, True))

@@ -14,7 +14,7 @@ from octrobust.report.results import (
     main_budget,
     main_channels,
 )
-from octrobust.report.wording import interval, percent
+from octrobust.report.wording import NBSP, interval, percent
 
 _LEADS = {
     None: "How much adversarial training the paper's way protects was not measured within a budget",
@@ -52,7 +52,7 @@ def verdict(results: Results, params: Params) -> tuple[str, str]:
     )
     if mine and theirs:
         why += (
-            f", and within L2 {budget} the battery leaves it {_share(mine)}, the undefended "
+            f", and within L2{NBSP}{budget} the battery leaves it {_share(mine)}, the undefended "
             f"{target} {_share(theirs)} (adaptive, {mine.images} images)"
         )
     best, _ = best_defence(results, params)
@@ -60,7 +60,7 @@ def verdict(results: Results, params: Params) -> tuple[str, str]:
     if best == PAPERS:
         more = "No other defence did better on validation images."
     elif best in left:
-        more = f"{chosen} keeps {_share(left[best])} within L2 {budget}."
+        more = f"{chosen} keeps {_share(left[best])} within L2{NBSP}{budget}."
     else:
         more = f"{chosen} was not in the battery."
     return _LEADS[_compared(mine, theirs) if mine and theirs else None], f"{why}. {more}"
@@ -83,7 +83,7 @@ def _within(results: Results, params: Params) -> dict[str, Mark]:
     found = {}
     for model, numbers in results.battery.items():
         worst = main_channels(numbers)["worst_case"]["l2"][budget]
-        title = f"{model}, worst of the battery within L2 {budget}, adaptive"
+        title = f"{model}, worst of the battery within L2{NBSP}{budget}, adaptive"
         ends = (worst["accuracy"], worst["low"], worst["high"])
         found[model] = Mark(title, *ends, numbers["images"])
     return found
@@ -96,7 +96,9 @@ def marks(results: Results, params: Params) -> list[Mark]:
     published = paper.TABLE_1.get(target)
     printed = published.accuracy if published else None
 
-    def mark(title: str, score: Numbers, printed: float | None, *, worse: bool = False) -> Mark:
+    def mark(
+        title: str, score: Numbers, printed: float | None = None, *, worse: bool = False
+    ) -> Mark:
         ends = (score["accuracy"], score["accuracy_low"], score["accuracy_high"])
         return Mark(title, *ends, score["n"], printed, worse)
 
@@ -107,7 +109,7 @@ def marks(results: Results, params: Params) -> list[Mark]:
             results.score(target, target),
             paper.ACCURACY_ATTACKED,
         ),
-        mark(f"{PAPERS}, clean", results.score(PAPERS, CLEAN), None),
+        mark(f"{PAPERS}, clean", results.score(PAPERS, CLEAN)),
         mark(
             f"{PAPERS}, EAD without a budget, static: made on {target}",
             results.score(PAPERS, target),
@@ -116,8 +118,13 @@ def marks(results: Results, params: Params) -> list[Mark]:
         mark(
             f"{PAPERS}, EAD without a budget, adaptive",
             results.score(PAPERS, PAPERS),
-            None,
             worse=True,
+        ),
+        *(
+            mark(
+                f"{control}, its control, static: made on {target}", results.score(control, target)
+            )
+            for control in params.controls()
         ),
         *_within(results, params).values(),
     ]
