@@ -62,7 +62,7 @@ def _matrix(
     )
     axes.tick_params(length=0)
     axes.grid(False)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, linewidth=0.5)
     if names_below:
         axes.set_xlabel("predicted")
 
