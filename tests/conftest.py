@@ -164,4 +164,4 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small: config.Params) -> tup
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without their seconds of drawing."""
-    monkeypatch.setattr("octrobust.report.figures.render", lambda *_: b"PNG")
+    monkeypatch.setattr("octrobust.report.figures.render", lambda *_, **__: b"PNG")

@@ -243,4 +243,5 @@ def _figure(
 
 
 def _file(name: str, title: str, reading: str, draw: Draw, size: Size) -> FigureView:
-    return FigureView(name, title, "", reading, images={Look(): render(draw, size, Look())})
+    image = render(draw, size, Look(), exact=True)
+    return FigureView(name, title, "", reading, images={Look(): image})
