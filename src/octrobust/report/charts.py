@@ -26,7 +26,9 @@ def draw_curves(figure: Figure, look: Look, curves: Mapping[str, list[dict[str, 
             _curve(axes, look, rows, kind)
             axes.set_title(f"{shorten(name, 18)}, {kind}")
         pair[0].set_ylim(0, 1.03)
-        pair[1].set_ylim(bottom=0)
+    losses = [pair[1].dataLim.y1 for pair in panels]
+    for loss, (_, axes) in zip(losses, panels, strict=True):
+        axes.set_ylim(0, 1.08 * (max(losses) if look.narrow else loss))
     named = {
         label: handle
         for axes in panels.ravel()
@@ -59,7 +61,7 @@ def _curve(axes: Axes, look: Look, rows: Sequence[Mapping[str, str]], kind: str)
         label = part.replace("_robust", ", attacked")
         axes.plot(epochs, values, line, color=colour, ms=3.5, label=label)
     axes.set_xlim(epochs[0] - 0.3, epochs[-1] + 0.3)  # also where there is one alone
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def draw_robustness(
@@ -78,8 +80,9 @@ def draw_robustness(
             mine = [row for row in rows if row["distance"] == distance]
             x = [float(row["budget"]) for row in mine]
             y = [100 * float(row["robust_accuracy"]) for row in mine]
-            if distance not in budgets:
-                end = max(end, x[-1])
+            if distance not in budgets:  # not to the last image, which may be far away
+                half = next((at for at, left in zip(x, y, strict=True) if left <= 50), x[-1])
+                end = max(end, 2 * half)
             x, y = [*x, 1e9], [*y, y[-1]]  # a step function goes on
             axes.step(x, y, line, where="post", color=colour, label=shorten(name, 24))
         for budget in budgets.get(distance, ()):

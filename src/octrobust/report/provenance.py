@@ -35,7 +35,7 @@ def origins(project: Path, results: Results, given: Mapping[str, str]) -> list[t
     spent = ", ".join(f"{what} {duration(s)}" for what, s in times if s is not None)
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return [
-        ("Data", f"{index}, sha256 {sha256_file(project / index)}; it has that of every image"),
+        ("Data", f"{index}, sha256 {sha256_file(project / index)}; it lists that of every image"),
         *given.items(),
         ("Times", spent),
         ("octrobust", octrobust.__version__),

@@ -122,7 +122,8 @@ def marks(results: Results, params: Params) -> list[Mark]:
         ),
         *(
             mark(
-                f"{control}, its control, static: made on {target}", results.score(control, target)
+                f"{control}, its control, EAD without a budget, static: made on {target}",
+                results.score(control, target),
             )
             for control in params.controls()
         ),
