@@ -18,6 +18,7 @@ from torch import nn
 
 from octrobust import config
 from octrobust.errors import one_line_errors
+from tests import made_up
 
 # The same examples in every run, and no store of failed ones.
 hypothesis.settings.register_profile(
@@ -141,3 +142,26 @@ def small_network() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     with torch.no_grad():
         assert (network(x).argmax(1) == y).all()
     return network, x, y
+
+
+@pytest.fixture(scope="session")
+def small(params: config.Params) -> config.Params:
+    """The demo's parameters, for the made-up results of `whole`."""
+    data = params.data.model_copy(update={"image_size": made_up.SIDE, "source": "phantom"})
+    return params.model_copy(update={"data": data})
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, small: config.Params) -> tuple[Path, str]:
+    """A project where every attack succeeded, and its report: its figures take seconds."""
+    project = made_up.make_project(tmp_path_factory.mktemp("whole"), [True] * made_up.IMAGES)
+    docs = project / "reports/data_docs/index.html"
+    docs.parent.mkdir(parents=True)
+    docs.write_text("")
+    return project, made_up.run(project, small, provenance={"Git revision": "abc<i>123"})
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures without their seconds of drawing."""
+    monkeypatch.setattr("octrobust.report.figures.render", lambda *_, **__: b"PNG")

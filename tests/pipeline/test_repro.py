@@ -267,7 +267,12 @@ def test_the_leakage_audit_pairs_both_splits(finished: Checkout) -> None:
     inflation = by_image["accuracy"] - by_patient["accuracy"]
     assert found["inflation"]["accuracy"]["mean"] == pytest.approx(inflation)
     assert "inflation (image - patient)" in shown
+    assert stages_run(finished.run("dvc", "repro", "report").stdout) == {"report"}
+    page = (finished.root / "reports/index.html").read_text()
+    assert "inflation: image minus patient" in page
     (finished.root / "metrics/audit/leakage.json").unlink()
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet")
 
 
 def test_a_patient_in_two_splits_stops_the_pipeline(finished: Checkout, tmp_path: Path) -> None:

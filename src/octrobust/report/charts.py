@@ -1,4 +1,4 @@
-"""What each figure draws."""
+"""What the figures of curves draw."""
 
 from __future__ import annotations
 
@@ -7,202 +7,61 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from matplotlib.patches import Rectangle
 
-from octrobust.report.examples import Example
-from octrobust.report.results import Results
-from octrobust.report.style import Look
+from octrobust.report.style import Look, shorten
 
 # matplotlib has no types of its own that strict checking could use.
 Axes = Any
 Figure = Any
 
 
-def shorten(text: str, limit: int) -> str:
-    """`text`, its middle left out where it is longer than `limit`."""
-    if len(text) <= limit:
-        return text
-    keep = limit - 1
-    return f"{text[: keep - keep // 2]}…{text[-(keep // 2) :]}"
-
-
-def draw_example(figure: Figure, look: Look, example: Example) -> None:
-    """Before, after, and the amplified difference with its colour bar."""
-    if look.narrow:
-        axes = figure.subplot_mosaic(
-            [["before", "after"], ["change", "change"]], height_ratios=[1, 1.6]
-        )
-    else:
-        axes = figure.subplot_mosaic([["before", "after", "change"]])
-    for key, image in (("before", example.before), ("after", example.after)):
-        shown = np.moveaxis(np.broadcast_to(image, (3, *image.shape[1:])), 0, -1)
-        axes[key].imshow(shown, vmin=0, vmax=1, interpolation="nearest")
-    axes["before"].set_title(f"Before: {shorten(example.true_class, 20)}")
-    axes["after"].set_title(f"After: {shorten(example.found_class, 20)}")
-    factor = example.amplification
-    change = axes["change"].imshow(
-        example.difference,
-        cmap="PuOr_r",
-        vmin=-1 / factor,
-        vmax=1 / factor,
-        interpolation="nearest",
-    )
-    axes["change"].set_title(f"After − before, × {factor}")
-    bar = figure.colorbar(
-        change,
-        ax=axes["change"],
-        location="bottom" if look.narrow else "right",
-        extend="both",  # what is stronger gets the end's colour
-        fraction=0.046,
-        pad=0.03,
-        ticks=np.linspace(-1, 1, 5) / factor,
-    )
-    bar.set_label("change of a pixel (black 0, white 1)")
-    bar.outline.set_visible(False)
-    bar.ax.grid(False)
-    for key in ("before", "after", "change"):
-        axes[key].set(xticks=[], yticks=[])
-        axes[key].grid(False)
-        axes[key].spines[:].set_visible(False)
-    figure.suptitle(
-        f"{shorten(example.name, 44)}{chr(10) if look.narrow else '     '}"
-        f"L2 {example.l2:.3g},  L∞ {example.linf:.3g}"
-    )
+ABREAST = 3  # models beside one another on a wide page
 
 
 def draw_curves(figure: Figure, look: Look, curves: Mapping[str, list[dict[str, str]]]) -> None:
     """Accuracy and loss by epoch, a pair of panels a model, training and validation."""
-    kinds = ("accuracy", "loss")
-    if look.narrow:
-        panels = figure.subplots(len(curves), 2, squeeze=False, sharey="col")
-    else:
-        panels = figure.subplots(2, len(curves), squeeze=False, sharey="row").T
+    panels = _pairs(figure, look, len(curves))
     for (name, rows), pair in zip(curves.items(), panels, strict=True):
-        for axes, kind in zip(pair, kinds, strict=True):
+        for axes, kind in zip(pair, ("accuracy", "loss"), strict=True):
             _curve(axes, look, rows, kind)
-        if look.narrow:
-            pair[0].set_ylabel(shorten(name, 16))
-        else:
-            pair[0].set_title(shorten(name, 22))
-            pair[1].set_xlabel("epoch")
-    for column, kind in enumerate(kinds):
-        panels[0][column].set_ylim(0, 1.03 if kind == "accuracy" else None)
-        if look.narrow:
-            panels[0][column].set_title(kind)
-            panels[-1][column].set_xlabel("epoch")
-        else:
-            panels[0][column].set_ylabel(kind)
+            axes.set_title(f"{shorten(name, 18)}, {kind}")
+        pair[0].set_ylim(0, 1.03)
+    losses = [pair[1].dataLim.y1 for pair in panels]
+    for loss, (_, axes) in zip(losses, panels, strict=True):
+        axes.set_ylim(0, 1.08 * (max(losses) if look.narrow else loss))
     named = {
         label: handle
         for axes in panels.ravel()
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    figure.supxlabel("epoch", fontsize="medium")
     figure.legend(named.values(), named, loc="outside upper center", ncols=len(named))
+
+
+def _pairs(figure: Figure, look: Look, count: int) -> Any:
+    """(count, 2) panels: a pair abreast on a phone, else one above the other, three pairs a row."""
+    if look.narrow:
+        return figure.subplots(count, 2, squeeze=False, sharey="col")
+    columns = min(count, ABREAST)
+    rows = -(-count // columns)
+    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    for axes in grid[-2:, columns - (rows * columns - count) :].ravel():
+        axes.set_visible(False)
+    return grid.reshape(rows, 2, columns).swapaxes(1, 2).reshape(-1, 2)[:count]
 
 
 def _curve(axes: Axes, look: Look, rows: Sequence[Mapping[str, str]], kind: str) -> None:
     epochs = [float(row["epoch"]) for row in rows]
     blue, orange, green = look.series[:3]
-    lines = [("train", orange, "--"), ("validation", blue, "-")]
+    lines = [("train", orange, "s--"), ("validation", blue, "o-")]
     if f"validation_robust_{kind}" in rows[0]:
-        lines.append(("validation_robust", green, ":"))
+        lines.append(("validation_robust", green, "^:"))
     for part, colour, line in lines:
         values = [float(row[f"{part}_{kind}"]) for row in rows]
         label = part.replace("_robust", ", attacked")
-        axes.plot(epochs, values, line, color=colour, marker="o", ms=3.5, label=label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-
-
-def draw_confusions(
-    figure: Figure, look: Look, results: Results, classes: Sequence[str], models: Sequence[str]
-) -> None:
-    """A matrix for each model, on clean images, on those made on attack.target, and on its own."""
-    rows = ("clean", f"made on {results.target}", "made on itself")
-    shape = (len(models), len(rows)) if look.narrow else (len(rows), len(models))
-    grid = figure.subplots(*shape, squeeze=False)
-    columns = grid if look.narrow else grid.T  # models x sets, whichever way they are laid out
-    for model, cells in zip(models, columns, strict=True):
-        scores = [results.score(model, data) for data in results.main_sets(model)]
-        for number, (name, axes) in enumerate(zip(rows, cells, strict=True)):
-            heading, side = (name, model) if look.narrow else (model, name)
-            if axes in grid[0]:
-                axes.set_title(shorten(heading, 18), fontsize="small" if look.narrow else None)
-            if axes in grid[:, 0]:
-                axes.set_ylabel(f"{shorten(side, 20)}\ntrue class")
-            if number >= len(scores):
-                _empty(axes, "see\nabove" if model == results.target else "not\nmeasured")
-                continue
-            below = axes in grid[-1] or (not look.narrow and number == len(scores) - 1)
-            counts = np.array(scores[number]["confusion"])
-            _matrix(axes, counts, classes, axes in grid[:, 0], below)
-
-
-def _matrix(
-    axes: Axes, counts: Any, classes: Sequence[str], names_left: bool, names_below: bool
-) -> None:
-    total = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(total, 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.55 else "#1b2430"
-        axes.text(
-            j,
-            i,
-            f"{counts[i, j]}\n{share:.0%}",
-            ha="center",
-            va="center",
-            color=colour,
-            fontsize="small",
-        )
-    short = [shorten(name, 8) for name in classes]
-    axes.set_xticks([0, 1], short if names_below else ["", ""], fontsize="small")
-    axes.set_yticks(
-        [0, 1], short if names_left else ["", ""], rotation=90, va="center", fontsize="small"
-    )
-    axes.tick_params(length=0)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    if names_below:
-        axes.set_xlabel("predicted")
-
-
-def _empty(axes: Axes, text: str) -> None:
-    axes.set(xticks=[], yticks=[], aspect="equal", xlim=(0, 1), ylim=(0, 1))
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize="small", alpha=0.7)
-
-
-def draw_matrix(
-    figure: Figure, look: Look, accuracies: Any, models: Sequence[str], sources: Sequence[str]
-) -> None:
-    """Accuracy of every model (row) on images attacked on every source (column)."""
-    axes = figure.subplots()
-    axes.imshow(accuracies, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (i, j), accuracy in np.ndenumerate(accuracies):
-        own = models[i] == sources[j]
-        axes.text(
-            j,
-            i,
-            f"{accuracy:.0%}",
-            ha="center",
-            va="center",
-            color="white" if accuracy > 0.55 else "#1b2430",
-            weight="bold" if own else "normal",
-        )
-        if own:
-            corner, colour = (j - 0.48, i - 0.48), look.series[1]
-            axes.add_patch(Rectangle(corner, 0.96, 0.96, fill=False, edgecolor=colour, lw=2.5))
-    limit = 12 if look.narrow else 18
-    axes.set_xticks(range(len(sources)), [shorten(name, limit) for name in sources])
-    if look.narrow:
-        axes.tick_params(axis="x", labelrotation=90)
-    axes.set_yticks(range(len(models)), [shorten(name, 18) for name in models])
-    axes.set(xlabel="images attacked on", ylabel="accuracy of")
-    axes.xaxis.set_label_position("top")
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
+        axes.plot(epochs, values, line, color=colour, ms=3.5, label=label)
+    axes.set_xlim(epochs[0] - 0.3, epochs[-1] + 0.3)  # also where there is one alone
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def draw_robustness(
@@ -221,16 +80,24 @@ def draw_robustness(
             mine = [row for row in rows if row["distance"] == distance]
             x = [float(row["budget"]) for row in mine]
             y = [100 * float(row["robust_accuracy"]) for row in mine]
-            if distance not in budgets:
-                end = max(end, x[-1])
+            if distance not in budgets:  # not to the last image, which may be far away
+                half = next((at for at, left in zip(x, y, strict=True) if left <= 50), x[-1])
+                end = max(end, 2 * half)
             x, y = [*x, 1e9], [*y, y[-1]]  # a step function goes on
             axes.step(x, y, line, where="post", color=colour, label=shorten(name, 24))
         for budget in budgets.get(distance, ()):
             axes.axvline(budget, color=look.muted, lw=0.8, ls=":")
         axes.set(xlim=(0, end or 1), ylim=(0, 103), xlabel=f"budget, {title}")
         axes.set_ylabel("robust accuracy, %")
+        turned = axes.secondary_yaxis("right", functions=(_rest, _rest))
+        turned.set_ylabel("turned or wrong, %")
+        turned.spines[:].set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=1 if look.narrow else 4)
+
+
+def _rest(share: Any) -> Any:
+    return 100 - share
 
 
 def draw_distortion(figure: Figure, look: Look, bins: Sequence[Mapping[str, str]]) -> None:

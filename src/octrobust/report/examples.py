@@ -1,4 +1,4 @@
-"""One attacked image a direction: the success of median L2 among those."""
+"""Attacked images to look at: the usual success of a direction, and the two ends of all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Example:
     """An image before and after the attack.
 
     before: (1, S, S) float32 in [0, 1]; after: (C, S, S), the same range, as stored; of: how many
-    successes of this direction there were; l2 and linf on pixels in [0, 1].
+    successes it was chosen from; l2 and linf on pixels in [0, 1].
     """
 
     before: NDArray[np.float32]
@@ -73,22 +73,48 @@ def median_example(
         classes: names by label.
         true: 0 or 1.
     """
-    records = found.records
-    turned = np.flatnonzero(records["success"] & (records["target"] == true))
+    turned = _by_distance(found, found.records["success"] & (found.records["target"] == true))
     if len(turned) == 0:
         return None
-    by_distance = turned[np.lexsort((records["row"][turned], records["l2"][turned]))]
-    position = int(by_distance[(len(turned) - 1) // 2])
-    one: dict[str, Any] = {name: values[position] for name, values in records.items()}
+    position = int(turned[(len(turned) - 1) // 2])
+    return _example(found, images, classes, position, len(turned))
+
+
+def extremes(
+    found: AdversarialSet, images: ImageSet, classes: Sequence[str], count: int
+) -> tuple[list[Example], list[Example]]:
+    """The successes of smallest L2, nearest first, and those of largest, farthest first: at most
+    `count` of each, and none in both."""
+    turned = _by_distance(found, found.records["success"])
+    least, rest = turned[:count], turned[count:]
+    most = rest[::-1][:count]
+
+    def shown(positions: NDArray[np.int64]) -> list[Example]:
+        return [_example(found, images, classes, int(one), len(turned)) for one in positions]
+
+    return shown(least), shown(most)
+
+
+def _by_distance(found: AdversarialSet, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Positions of the `chosen` records by L2, of equals by row."""
+    positions = np.flatnonzero(chosen)
+    order = np.lexsort((found.records["row"][positions], found.records["l2"][positions]))
+    return positions[order]
+
+
+def _example(
+    found: AdversarialSet, images: ImageSet, classes: Sequence[str], position: int, of: int
+) -> Example:
+    one: dict[str, Any] = {name: values[position] for name, values in found.records.items()}
     row = int(one["row"])
     return Example(
         before=images.views([row])[0],
         after=found.load([position])[0],
         path=images.paths[row],
-        true_class=classes[true],
+        true_class=classes[int(one["target"])],
         found_class=classes[int(one["prediction_after"])],
         l2=float(one["l2"]),
         linf=float(one["linf"]),
         survives_rounding=bool(one["success_8bit"]),
-        of=len(turned),
+        of=of,
     )

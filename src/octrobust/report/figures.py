@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,18 @@ import numpy as np
 from octrobust.config import Params
 from octrobust.files import atomic_folder
 from octrobust.report.charts import (
-    draw_confusions,
+    ABREAST,
     draw_curves,
     draw_distortion,
-    draw_example,
-    draw_matrix,
     draw_reliability,
     draw_robustness,
 )
 from octrobust.report.examples import Example
-from octrobust.report.results import Results
+from octrobust.report.matrices import draw_confusions, draw_matrix
+from octrobust.report.pictures import draw_example
+from octrobust.report.results import Results, main_budget, main_channels
 from octrobust.report.style import LOOKS, Draw, Look, render
+from octrobust.report.wording import number, percent
 
 Size = tuple[float, float]
 
@@ -31,7 +33,8 @@ Size = tuple[float, float]
 class FigureView:
     """A figure as the page shows it.
 
-    images: PNG bytes by look, empty where there is nothing to draw; then `missing` says why.
+    images: PNG bytes by look, empty where there is nothing to draw; then `missing` says why. A
+    figure of the light, wide look alone is for its file: the page has its content in another form.
     """
 
     name: str
@@ -47,95 +50,96 @@ class FigureView:
         return f"data:image/png;base64,{encoded}"
 
 
-def example_figure(number: int, example: Example | None, true: str, found: str) -> FigureView:
-    """Figure `number` of the paper: an image of class `true` that the attack turned `found`."""
-    name, title = f"figure{number}", f"{true} turned {found}"
+def _each(values: Iterable[tuple[str, str]]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in values)
+
+
+def example_figure(figure: int, example: Example | None, true: str, found: str) -> FigureView:
+    """Figure number `figure` of the paper: an image of class `true` that was turned `found`."""
+    name, title = f"figure{figure}", f"{true} turned {found}"
     if example is None:
-        return FigureView(
-            name,
-            title,
-            alt="",
-            reading="",
-            missing=f"No picture: the attack turned no correctly classified {true} test image "
-            f"into {found}.",
-        )
-    alt = (
-        f"Three squares for {example.name}: the clean scan, predicted {true}; the "
-        f"attacked scan, predicted {found}; and their difference, amplified "
-        f"{example.amplification} times. L2 {example.l2:.3g}, L-infinity {example.linf:.3g}."
-    )
-    rounding = (
-        "It still succeeds after rounding to the 8 bits an image file holds."
-        if example.survives_rounding
-        else "It no longer succeeds once rounded to the 8 bits an image file holds."
-    )
+        missing = f"No picture: the attack turned no correctly classified {true} test image into "
+        return FigureView(name, title, alt="", reading="", missing=f"{missing}{found}.")
     reading = (
-        f"Of the {example.of} {true} test images that the attack turned {found}, this is the one "
-        "of median L2. In the difference, orange pixels became brighter and purple ones darker; "
-        f"{100 * example.changed:.3g} % of the pixels differ. The colours are amplified "
-        f"{example.amplification} times, the colour bar gives the change as it is; a stronger one "
-        "has the colour of the bar's end. "
-        f"L∞ {example.linf:.3g} is a largest change of {255 * example.linf:.3g} of 255 grey "
-        f"levels. {rounding}"
+        f"Of the {example.of} {true} test images that the attack turned {found}, the one of median "
+        f"L2. The change is amplified {example.amplification} times: mid-grey where nothing "
+        f"changed ({100 * example.changed:.3g} % of the pixels did), brighter or darker as the "
+        f"pixel became."
     )
-    return _figure(
-        name, title, alt, reading, partial(draw_example, example=example), (10, 3.6), (3.9, 6.0)
-    )
+    draw = partial(draw_example, example=example)
+    return _file(name, title, reading, draw, (10, 3.6))
 
 
 def curves_figure(results: Results) -> FigureView:
     curves, count = results.curves, len(results.curves)
-    best = ", ".join(
-        f"{name}: {numbers['best_epoch']} of {numbers['epochs']}"
-        for name, numbers in results.train.items()
+    best = _each(
+        (name, f"{one['best_epoch']} of {one['epochs']}") for name, one in results.train.items()
+    )
+    reached = _each(
+        (name, percent(one["validation_accuracy"])) for name, one in results.train.items()
     )
     return _figure(
         "training_curves",
         "Training curves",
-        "Line charts of training and validation accuracy and loss by epoch for "
-        f"{', '.join(curves)}.",
-        "Solid: validation, on images never trained on; dashed: training, on augmented images "
-        "and with dropout, so it may lie below; where training makes its own adversarial images, "
-        "on those. Dotted: validation images under a short attack. The best epoch by validation, "
-        f"attacked where it was, was kept ({best}). Hardened models go on from the attacked one, "
-        "so they start high.",
+        "Line charts of training and validation accuracy and loss by epoch. Validation accuracy "
+        f"of the epoch that was kept: {reached}.",
+        "Solid with dots: validation, on images never trained on; dashed with squares: training, "
+        "on augmented images and with dropout, so it may lie below; where training makes its own "
+        "adversarial images, on those. Dotted with triangles: validation images under a short "
+        "attack. The best epoch by validation, attacked where it was, was kept "
+        f"({best}). Hardened models go on from the attacked one, so they start high.",
         partial(draw_curves, curves=curves),
-        (2.5 * max(count, 2), 4.4),
+        (9.5, 3.6 * -(-count // ABREAST) + 0.6),
         (3.9, 1.75 * count + 0.5),
     )
 
 
 def confusion_figure(results: Results, params: Params) -> FigureView:
     models = [results.target, *results.hardened]
-    count = len(models)
+    count, negative = len(models), params.data.classes[0]
+    wrong = _each(
+        (f"{model}, {_on(data)}:", f"{fn} and {fp}")
+        for model in models
+        for data in results.main_sets(model)
+        for (_, fp), (fn, _) in [results.score(model, data)["confusion"]]
+    )
     return _figure(
         "confusion_matrices",
         "Confusion matrices",
-        f"Confusion matrices of {', '.join(models)} on clean and on attacked test images; "
-        "the same counts are in the table above.",
+        f"Confusion matrices. {params.data.classes[1]} missed, and {negative} taken for it: "
+        f"{wrong}.",
         "Rows are true classes, columns predictions; each cell has its count and its share of the "
-        "row. A good model is dark from top left to bottom right.",
+        "row. A good model is blue from top left to bottom right alone. Attacked by EAD without a "
+        "budget: adaptive where made on itself, static where made on another.",
         partial(draw_confusions, results=results, classes=params.data.classes, models=models),
         (2.3 * max(count, 2), 6.2),
         (3.9, 1.35 * count + 0.6),
     )
 
 
+def _on(data: str) -> str:
+    return "clean" if data == "clean" else f"EAD made on {data}"
+
+
 def distortion_figure(results: Results) -> FigureView:
-    shown = {f"made on {model}" for model in (results.target, *results.hardened)}
+    models = [model for model in (results.target, *results.hardened) if model in results.attacked()]
+    shown = {f"made on {model}" for model in models}
     bins = [row for row in results.distortion_bins if row["set"] in shown]
     name, title = "distortion", "How far the successes had to go"
     if not bins:
         return FigureView(
             name, title, alt="", reading="", missing="No histogram: the attack never succeeded."
         )
+    found = {model: results.distortion(model)["l2"] for model in models}
+    medians = _each((model, number(one["median"] if one else None)) for model, one in found.items())
     return _figure(
         name,
         title,
-        "Histogram of the L2 distances of successful attacks on the undefended and on the "
-        "hardened models; quartiles are in the distortion table.",
+        "Histogram of the L2 distances of successful EAD attacks, adaptive, by the model they were "
+        f"made on. Medians: {medians}.",
         "Further right is better for the defender: the attack had to change the image more. Bars "
-        "of one set add up to 100 %. Each set has only its own successes.",
+        "of one set add up to 100 %. Each set has only its own successes (EAD, no budget, "
+        "adaptive).",
         partial(draw_distortion, bins=bins),
         (9.5, 3.6),
         (3.9, 3.6),
@@ -147,19 +151,15 @@ def matrix_figure(results: Results) -> FigureView:
     accuracies = np.array(
         [[results.score(model, name)["accuracy"] for name in sources] for model in results.models]
     )
-    return _figure(
+    return _file(
         "matrix",
         "Source × victim",
-        f"Matrix of the accuracy of {', '.join(results.models)} on the test images as attacked on "
-        f"{', '.join(sources)}.",
         "Each row a model, each column the model that EAD, without a budget, was aimed at. Framed: "
         "a model on the images made on itself, the adaptive case; all others are static, that is "
-        "transfer. A row that is dark but for its frame resists what was made elsewhere, which "
-        "costs an attacker nothing to avoid. Columns may have fewer images than the test split "
-        "(the table of the same name has counts and intervals).",
+        "transfer. A row strong in colour but for its frame resists what was made elsewhere, "
+        "which costs an attacker nothing to avoid.",
         partial(draw_matrix, accuracies=accuracies, models=results.models, sources=sources),
         (9.5, 0.5 * len(results.models) + 1.0),
-        (3.9, 0.42 * len(results.models) + 1.4),
     )
 
 
@@ -170,15 +170,20 @@ def robustness_figure(results: Results, params: Params) -> FigureView:
         name: [row for row in rows if row["channels"] == first]
         for name, rows in results.robustness.items()
     }
+    left = _each(
+        (name, percent(main_channels(one)["worst_case"]["l2"][main_budget(params)]["accuracy"], 0))
+        for name, one in results.battery.items()
+    )
     return _figure(
         "robustness",
-        "Robust accuracy by budget",
-        f"Curves of worst-case accuracy against the L2, L-infinity, L1 and elastic-net budget for "
-        f"{', '.join(curves)}; the table of worst cases has the values at the dotted lines.",
-        "An image counts until any attack of the battery has turned it within the budget, so the "
-        "curves are upper bounds: a better attack can only lower them. Dotted lines: the budgets "
-        "that PGD and the like were run at; in L1 and the elastic-net distance only EAD minimises. "
-        f"{first.capitalize()} perturbations.",
+        "Robust accuracy, and the attacks' success, by budget",
+        "Curves of worst-case accuracy against the L2, L-infinity, L1 and elastic-net budget. "
+        f"Within L2 {main_budget(params)} are left: {left}.",
+        "Worst of the battery, adaptive: an image counts until any attack on this very model has "
+        "turned it within the budget, so the curves are upper bounds, and a better attack can only "
+        "lower them. Right-hand scale: the rest, that is turned, or wrong when clean. Dotted "
+        "lines: the budgets that PGD and the like were run at; in L1 and the elastic-net distance "
+        f"only EAD minimises. {first.capitalize()} perturbations.",
         partial(draw_robustness, curves=curves, budgets={"l2": settings.l2, "linf": settings.linf}),
         (9.5, 6.6),
         (3.9, 10.5),
@@ -187,16 +192,17 @@ def robustness_figure(results: Results, params: Params) -> FigureView:
 
 def reliability_figure(results: Results) -> FigureView:
     models = [results.target, *results.hardened]
+    errors = _each((name, number(results.score(name, "clean")["ece"])) for name in models)
     return _figure(
         "reliability",
         "Calibration",
-        f"Reliability plots of {', '.join(models)}: how often the predicted class is right "
-        "against its predicted probability; the table of models has the calibration errors.",
+        "Reliability plots: how often the predicted class is right against its predicted "
+        f"probability. Expected calibration error on clean test images: {errors}.",
         "How often an answer is right against how sure the model is of it, in ten bins; the size "
         "of a dot is its share of the images. On the diagonal a probability means what it says; "
-        "below it the model is surer than it should be. Attacked: EAD made on the model itself, "
-        "where that was run. EAD ends just beyond the boundary, so its answers are unsure by "
-        "construction.",
+        "below it the model is surer than it should be. Squares, attacked: EAD (no budget, "
+        "adaptive) made on the model itself, where that was run. EAD ends just beyond the "
+        "boundary, so its answers are unsure by construction.",
         partial(draw_reliability, bins=results.reliability, models=models),
         (2.3 * max(len(models), 2), 2.9),
         (3.9, 2.2 * ((len(models) + 1) // 2) + 0.7),
@@ -234,3 +240,8 @@ def _figure(
 ) -> FigureView:
     images = {look: render(draw, narrow if look.narrow else wide, look) for look in LOOKS}
     return FigureView(name, title, alt, reading, images=images)
+
+
+def _file(name: str, title: str, reading: str, draw: Draw, size: Size) -> FigureView:
+    image = render(draw, size, Look(), exact=True)
+    return FigureView(name, title, "", reading, images={Look(): image})

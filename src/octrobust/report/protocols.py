@@ -62,6 +62,7 @@ def replay_table(results: Results) -> Table | None:
         "rate, and an optimiser that steps on the images it is measured on. Its numbers show a "
         "way of measuring, not a model's robustness. docs/explanation/paper-audit.md tells the "
         "story.",
+        bold=3,
     )
 
 

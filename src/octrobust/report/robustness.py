@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from octrobust.config import Params
 from octrobust.report.results import CLEAN, Numbers, Results, best_defence, main_budget
 from octrobust.report.tables import Table
@@ -42,24 +44,29 @@ def _left(score: Numbers) -> str:
     return f"{percent(score['accuracy'], 0)} {interval(score['low'], score['high'], 0)}"
 
 
-def matrix_table(results: Results) -> Table:
-    """Source × victim with intervals."""
-    sources = results.attacked()
-    rows = [
-        (model, *(_of_images(results.score(model, source)) for source in sources))
+@dataclass(frozen=True)
+class Cell:
+    """A square of the heat-map: accuracy as a fraction, and what stands in small below it."""
+
+    accuracy: float
+    detail: str
+    adaptive: bool
+
+
+def heat_map(results: Results) -> dict[str, list[Cell]]:
+    """Source × victim: for each model a cell for every one that a test set was made on."""
+    return {
+        model: [
+            _cell(results.score(model, source), adaptive=model == source)
+            for source in results.attacked()
+        ]
         for model in results.models
-    ]
-    return Table(
-        ("Accuracy of", *(f"made on {source}" for source in sources)),
-        rows,
-        "EAD without a budget; in brackets the interval over patients and the number of images. A "
-        "model on the images made on itself is adaptive, all others are static.",
-    )
+    }
 
 
-def _of_images(score: Numbers) -> str:
-    ends, more = (score["accuracy_low"], score["accuracy_high"]), f"; {score['n']}"
-    return f"{percent(score['accuracy'], 0)} {interval(*ends, 0, more)}"
+def _cell(score: Numbers, *, adaptive: bool) -> Cell:
+    ends = interval(score["accuracy_low"], score["accuracy_high"], 0)
+    return Cell(score["accuracy"], f"{ends}, n{NBSP}={NBSP}{score['n']}", adaptive)
 
 
 def tests_table(results: Results) -> Table:
@@ -107,6 +114,7 @@ def ratio_table(results: Results, params: Params) -> Table:
         "The ratio of medians over the test images that EAD turned on both, adaptive on each, with "
         "its interval over patients. The last column is on validation images: the best defence is "
         "chosen by it, controls apart, so that the test images only measure it.",
+        bold=1,
     )
 
 
@@ -153,6 +161,7 @@ def realism_table(results: Results) -> Table:
         "A value between two grey levels cannot exist in a file, nor three different channels in "
         "an OCT scan. EAD stops just beyond the decision boundary, so rounding alone undoes many; "
         "an attacker who wants to survive it asks for a higher confidence.",
+        bold=2,
     )
 
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Look:
 
     @property
     def muted(self) -> str:
-        return "#9aa7b4" if self.dark else "#5a6673"
+        return "#9aa7b4" if self.dark else "#566270"
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -38,21 +41,42 @@ class Look:
             return ("#56b4e9", "#e69f00", "#2fc79a", "#e29ac4", "#c7cfd8")
         return ("#0072b2", "#d55e00", "#00805f", "#a8568a", "#5a6673")
 
+    @property
+    def heat(self) -> LinearSegmentedColormap:
+        """From nothing to blue, never stronger than the ink can be read on."""
+        surface, blue = (np.array(to_rgb(colour)) for colour in (self.surface, "#0072b2"))
+        return LinearSegmentedColormap.from_list("heat", [surface, 0.4 * surface + 0.6 * blue])
+
 
 LOOKS = tuple(Look(dark, narrow) for dark in (False, True) for narrow in (False, True))
 
 Draw = Callable[[Any, Look], None]
 
 
-def render(draw: Draw, size: tuple[float, float], look: Look) -> bytes:
-    """Draw on an empty figure of `size` inches and return a PNG, the same bytes each time."""
+def render(draw: Draw, size: tuple[float, float], look: Look, *, exact: bool = False) -> bytes:
+    """Draw on an empty figure of `size` inches and return a PNG, the same bytes each time.
+
+    Lines and letters make do with a palette, a third of the bytes; `exact`: every colour is kept.
+    """
     with mpl.rc_context(_settings(look)):
         figure = Figure(figsize=size, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         draw(figure, look)
-        out = io.BytesIO()
-        canvas.print_png(out, metadata={"Software": None})
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    if not exact:
+        image = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text`, its middle left out where it is longer than `limit`."""
+    if len(text) <= limit:
+        return text
+    keep = limit - 1
+    return f"{text[: keep - keep // 2]}…{text[-(keep // 2) :]}"
 
 
 def _settings(look: Look) -> dict[str, Any]:

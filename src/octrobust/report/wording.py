@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 NONE = "–"
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -26,3 +29,8 @@ def duration(seconds: float) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     return NONE if value is None else f"{value:.{digits}g}"
+
+
+def with_interval(score: Mapping[str, Any]) -> str:
+    """97.0 % (91.5 to 99.0)."""
+    return f"{percent(score['accuracy'])} {interval(score['accuracy_low'], score['accuracy_high'])}"
