@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from octrobust.errors import UserError
@@ -33,9 +32,11 @@ def classes(incomplete: str) -> list[str]:
 
 def parameters(incomplete: str) -> list[tuple[str, str]]:
     """Parameters as `NAME=`, with the value that they have now."""
+    from octrobust.experiments.grid import leaves
+
     return [
         (f"{name}=", f"now {value}")
-        for name, value in _leaves(_parameters())
+        for name, value in leaves(_parameters())
         if name.startswith(incomplete) and not name.startswith("compute.")
     ]
 
@@ -56,11 +57,3 @@ def _parameters() -> dict[str, Any]:
     except UserError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

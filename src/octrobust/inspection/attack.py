@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def attack(
     ]
 
 
-def _png(image: Pixels) -> bytes:
+def _png(image: NDArray[np.floating[Any]]) -> bytes:
     """(C, S, S) in [0, 1] as 8 bits, grey or RGB."""
     pixels = np.rint(image * 255).astype(np.uint8)
     out = io.BytesIO()
@@ -145,7 +146,7 @@ def pictures(one: Attacked) -> dict[str, bytes]:
     found = {"before": _png(one.before)}
     if one.success:
         seen = np.clip(one.change.difference * one.change.amplification, -1, 1)
-        found |= {"after": one.png, "difference": _png((seen[None] + 1).astype(np.float32) / 2)}
+        found |= {"after": one.png, "difference": _png((seen[None] + 1) / 2)}
     return found
 
 

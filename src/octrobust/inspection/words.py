@@ -29,3 +29,13 @@ def about_the_attack(params: Params) -> str:
         f"beta {one.beta:g}, {one.binary_search_steps} x {one.max_iter} iterations, confidence "
         f"{one.confidence:g}. A distance is an upper bound: a better attack may come nearer."
     )
+
+
+def about_results(params: Params) -> str:
+    """Under a picture of results."""
+    data = {
+        "phantom": "Synthetic images: these figures say nothing about patients.",
+        "folder": "The user's own images: the figures hold for these only.",
+        "kermany": "Kermany 2018 (OCT2017): the figures say little about other sources.",
+    }[params.data.source]
+    return f"{data} EAD has no budget. Not for clinical use."
