@@ -13,7 +13,11 @@ from octrobust.cli.complete import variants
 from octrobust.errors import one_line_errors
 
 audit = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="rich", help="Checks of what flatters a result."
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Checks of what flatters a result.",
+    epilog=examples(("octrobust audit leakage", "what a split by image flatters")),
 )
 app.add_typer(audit, name="audit", rich_help_panel=EXPERIMENTS)
 

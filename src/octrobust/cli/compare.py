@@ -110,7 +110,7 @@ def _value(one: Experiment, name: str) -> Any:
 
 
 def _cell(one: Experiment, name: str) -> str:
-    from octrobust.experiments.words import cell
+    from octrobust.cli.cells import cell
 
     return "null" if one.params.get(name, "") is None else cell(name, _value(one, name))
 
@@ -121,7 +121,7 @@ def _show(
     columns: list[str],
     best: Experiment | None,
 ) -> None:
-    from octrobust.experiments.words import heading
+    from octrobust.cli.cells import heading
 
     states = any(one.state != "success" for one in rows)
     heads = [heading(name) for name in (*parameters, *columns)]

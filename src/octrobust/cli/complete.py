@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from octrobust.errors import UserError
@@ -13,39 +14,38 @@ def models(incomplete: str) -> list[str]:
     from octrobust.inspection.models import stored_models
 
     try:
-        return [name for name in stored_models(project()) if name.startswith(incomplete)]
+        return _beginning(incomplete, stored_models(project()))
     except UserError:
         return []
 
 
 def variants(incomplete: str) -> list[str]:
     """Of train.variants."""
-    return [name for name in _parameters().get("train", {}).get("variants", {})
-            if name.startswith(incomplete)]  # fmt: skip
+    return _beginning(incomplete, _parameters().get("train", {}).get("variants", {}))
 
 
 def classes(incomplete: str) -> list[str]:
     """Of data.classes."""
-    return [name for name in _parameters().get("data", {}).get("classes", [])
-            if name.startswith(incomplete)]  # fmt: skip
+    return _beginning(incomplete, _parameters().get("data", {}).get("classes", []))
 
 
-def parameters(incomplete: str) -> list[tuple[str, str]]:
-    """Parameters as `NAME=`, with the value that they have now."""
-    from octrobust.experiments.grid import leaves
+def parameters(incomplete: str) -> list[str]:
+    """Parameters with the value that they have now, to be gone on from."""
+    from octrobust.experiments.grid import leaves, typed
 
-    return [
-        (f"{name}=", f"now {value}")
-        for name, value in leaves(_parameters())
-        if name.startswith(incomplete) and not name.startswith("compute.")
-    ]
+    found = {name: value for name, value in leaves(_parameters()) if name[:8] != "compute."}
+    return [f"{name}={typed(found[name])}" for name in _beginning(incomplete, found)]
 
 
 def gpus(incomplete: str) -> list[str]:
     """Those that `octrobust plan` knows."""
     from octrobust.planning.devices import DEVICES
 
-    return [name for name in DEVICES if name.lower().startswith(incomplete.lower())]
+    return _beginning(incomplete, DEVICES)
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def _parameters() -> dict[str, Any]:

@@ -35,9 +35,6 @@ def images(params: config.Params) -> Iterator[Finding]:
         else:
             what = f"data.{key}: {path} is not there"
             yield Finding("images", "problem", what, f"correct data.{key} in params.yaml")
-    elif data.source == "folder":
-        mend = "set data.root in params.yaml"
-        yield Finding("images", "problem", "data.source: folder, and no data.root", mend)
     elif util.find_spec("kagglehub") is None:
         mend = "set data.root or data.archive, or run `pip install 'octrobust[kaggle]'`"
         yield Finding("images", "problem", "Kermany's set: no copy named, no kagglehub", mend)

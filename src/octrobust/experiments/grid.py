@@ -35,7 +35,7 @@ class Point:
 
     def overrides(self) -> list[str]:
         """As `dvc exp run -S` takes them."""
-        return [f"{name}={_hydra(value)}" for name, value in self.values.items()]
+        return [f"{name}={typed(value)}" for name, value in self.values.items()]
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -47,11 +47,11 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def points(typed: Sequence[str], values: Mapping[str, Any]) -> list[Point]:
+def points(arguments: Sequence[str], values: Mapping[str, Any]) -> list[Point]:
     """Every combination, each checked as a parameter file with it would be.
 
     Args:
-        typed: NAME=VALUE,VALUE,...
+        arguments: NAME=VALUE,VALUE,...
         values: params.yaml as it is.
 
     Raises:
@@ -59,7 +59,7 @@ def points(typed: Sequence[str], values: Mapping[str, Any]) -> list[Point]:
     """
     axes: dict[str, list[Any]] = {}
     known = dict(leaves(values))
-    for text in typed:
+    for text in arguments:
         name, equals, listed = text.partition("=")
         if not equals:
             raise UserError(f"'{text}': write NAME=VALUE,VALUE as in {EXAMPLE}")
@@ -136,8 +136,8 @@ def _plain(value: Any) -> str:
     return re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)).strip("._") or "_"
 
 
-def _hydra(value: Any) -> str:
-    """A value in the grammar of `-S`."""
+def typed(value: Any) -> str:
+    """A value as one types it, in the grammar of `dvc exp run -S`."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -145,7 +145,7 @@ def _hydra(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list):
-        return f"[{','.join(map(_hydra, value))}]"
+        return f"[{','.join(map(typed, value))}]"
     text = str(value)
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_/.-]*", text):
         return text
