@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
-from octrobust.cli.base import UPKEEP, AsJson, app, examples
+from octrobust.cli.base import UPKEEP, AsJson, app, examples, project
 from octrobust.cli.output import waiting, write_json
 from octrobust.errors import one_line_errors
 
@@ -25,9 +23,10 @@ def track(as_json: AsJson = False) -> None:
     tracking server cannot be reached.
     """
     with one_line_errors(), waiting("logging to MLflow"):
+        root = project()
         from octrobust.tracking import track as track_project
 
-        result = track_project(Path.cwd())
+        result = track_project(root)
     if as_json:
         write_json({"logged": result.logged, "waiting": result.pending, "error": result.error})
     else:

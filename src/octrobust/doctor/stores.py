@@ -53,7 +53,7 @@ def dvc(root: Path) -> Iterator[Finding]:
     if not (root / ".dvc").is_dir():
         yield Finding("DVC", "problem", f"no .dvc in {root}", "run `dvc init`")
         return
-    listed = said(sys.executable, "-m", "dvc", "config", "--list", where=root)
+    listed = said(sys.executable, "-m", "dvc", "config", "--list", where=root, seconds=120)
     if listed is None:
         what = "`dvc config --list` fails"
         yield Finding("DVC", "problem", what, "run it, and mend what it says of .dvc/config")

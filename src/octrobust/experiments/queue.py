@@ -60,14 +60,14 @@ class Watched:
         states: by task.
         names: by task.
         doing: what those at work are at, by name.
-        alone: how often in a row something waited and nothing was at work.
+        alone: since when something waits and nothing is at work, on the monotonic clock.
     """
 
     states: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
     doing: dict[str, str] = field(default_factory=dict)
-    alone: int = 0
+    alone: float | None = None
 
     def look(self, experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
         """Take note of how things stand; returns (name, state) of those that ended since."""
@@ -84,7 +84,10 @@ class Watched:
                 ended.append((one.name, one.state))
         running = [task for task, state in self.states.items() if state == "running"]
         self.doing = {self.names[t]: at_work(self.logs[t]) for t in running if t in self.logs}
-        self.alone = 0 if running or not self.open() else self.alone + 1
+        if running or not self.open():
+            self.alone = None
+        elif self.alone is None:
+            self.alone = time.monotonic()
         return ended
 
     def open(self) -> int:
@@ -105,13 +108,13 @@ def watch(
     project: Path,
     said: Callable[[Watched, list[tuple[str, str]]], None],
     every: float,
-    patience: int = 4,
+    patience: float = 30,
 ) -> Watched:
     """Look every so many seconds until nothing is queued or running.
 
     Args:
         said: called after each look, with those that ended since the last.
-        patience: looks in a row at which something waits and nothing works, before it is given up.
+        patience: seconds in which something may wait and nothing work, before it is given up.
 
     Raises:
         UserError: something waits, and no worker is there.
@@ -121,7 +124,8 @@ def watch(
         said(seen, seen.look(read_experiments(project)))
         if not seen.open():
             return seen
-        if seen.alone >= patience and not workers(project):
+        alone = 0.0 if seen.alone is None else time.monotonic() - seen.alone
+        if alone > patience and not workers(project):
             raise UserError(
                 f"{seen.open()} experiments wait and no worker is there: start one with "
                 "`octrobust sweep run`"

@@ -27,7 +27,7 @@ def read_views(paths: Sequence[Path], image_size: int) -> NDArray[np.float32]:
     """
     side = stored_side(image_size)
     pixels = np.empty((len(paths), side, side), np.uint8)
-    for number, path in enumerate(tqdm(paths, "read", unit="image", disable=len(paths) < 100)):
+    for number, path in enumerate(tqdm(paths, "read", unit="image", leave=False, disable=None)):
         _check(path)
         pixels[number] = decode(path, side)
     none = ("",) * len(paths)

@@ -46,9 +46,10 @@ def outputs(network: OCTClassifier, x: NDArray[np.float32], label: str) -> NDArr
     device = next(network.parameters()).device
     size = batch_of(device)
     starts = range(0, len(x), size)
+    short = True if len(starts) < 3 else None  # None: on a terminal alone
     found: list[Any] = []
     with torch.inference_mode(), float32():
-        for start in tqdm(starts, label, unit="batch", leave=False, disable=len(starts) < 3):
+        for start in tqdm(starts, label, unit="batch", leave=False, disable=short):
             part = torch.from_numpy(x[start : start + size]).to(device)
             found.append(logits(network, part).float().cpu().numpy())
     return np.concatenate(found)
