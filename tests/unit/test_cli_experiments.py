@@ -134,6 +134,12 @@ def test_a_bad_grid_queues_nothing(dvc: dict[str, Any], typed: list[str], reason
     assert dvc["calls"] == []
 
 
+def test_blanks_around_the_sign_are_said(dvc: dict[str, Any]) -> None:
+    done = octrobust("sweep", "attack.beta", "=", "0.1")
+    assert done.exit_code == 2
+    assert "write NAME=VALUE" in one_error(done.stderr)
+
+
 def test_queue_leaves_what_is_there_and_takes_up_what_failed(dvc: dict[str, Any]) -> None:
     dvc["told"] = shown(
         experiment("beta=0.1", "queued", 0.1, 0.5), experiment("beta=0.2", "failed", 0.2, 0.5)
@@ -361,7 +367,7 @@ def test_watch_ends_with_one_where_an_experiment_failed(
 
     monkeypatch.setattr(queue, "read_experiments", look)
     monkeypatch.setattr(queue.time, "sleep", lambda seconds: None)
-    done = octrobust("sweep", "watch")
+    done = octrobust("sweep", "watch", "--every", "1")
     assert done.exit_code == 1
     assert "failed  e" in done.output
 

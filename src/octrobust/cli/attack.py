@@ -178,15 +178,16 @@ def _told(
 def _show(told: dict[str, Any]) -> None:
     columns = ("image", "before", "after", "success", "on the PNG", "L1", "L2", "L-infinity")
     table = output.new_table(*columns, "amplified", numbers=(*columns[5:], "amplified"))
-    for one in told["images"]:
+    names = output.short([one["image"] for one in told["images"]])
+    for name, one in zip(names, told["images"], strict=True):
         if one["success"]:
-            figures = [f"{one[name]:.3g}" for name in ("l1", "l2", "linf")]
+            figures = [f"{one[key]:.3g}" for key in ("l1", "l2", "linf")]
             verdict = ("yes", "yes" if one["success_png"] else "no")
         else:
             figures = ["", "", ""]
             verdict = ("wrong already" if one["already_misclassified"] else "none found", "")
         more = f"{one['amplified']} x" if one["success"] else ""
-        table.add_row(one["image"], one["before"], one["after"], *verdict, *figures, more)
+        table.add_row(name, one["before"], one["after"], *verdict, *figures, more)
     output.console().print(table)
     lost = sum(one["success"] and not one["success_png"] for one in told["images"])
     folder = Path(told["images"][0]["files"]["before"]).parent

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -37,6 +38,12 @@ def new_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = 
         right = column in numbers
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     return table
+
+
+def short(paths: Sequence[str]) -> list[str]:
+    """File names, where they tell the files apart."""
+    names = [PurePath(path).name for path in paths]
+    return names if len(set(names)) == len(names) else list(paths)
 
 
 def write_json(value: Any) -> None:

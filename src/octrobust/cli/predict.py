@@ -144,11 +144,12 @@ def _show(told: dict[str, Any]) -> None:
     classes = tuple(told["images"][0]["probabilities"])
     attacked = "nearest" in told["images"][0]
     columns = ["image", "predicted", *classes]
-    columns += ["nearest, L2", "L-infinity", "grey levels, largest", "root mean square"] * attacked
+    columns += ["nearest: L2", "L-infinity", "grey levels, largest", "grey levels, rms"] * attacked
     table = output.new_table(*columns, numbers=tuple(columns[2:]))
-    for one in told["images"]:
-        cells = [one["image"], one["predicted"]]
-        cells += [f"{100 * p:.1f} %" for p in one["probabilities"].values()]
+    names = output.short([one["image"] for one in told["images"]])
+    for name, one in zip(names, told["images"], strict=True):
+        cells = [name, one["predicted"]]
+        cells += map(_percent, one["probabilities"].values())
         table.add_row(*cells, *(_cells(one["nearest"]) if attacked else ()))
     output.console().print(table)
     calibration = told["calibration"]
@@ -158,10 +159,21 @@ def _show(told: dict[str, Any]) -> None:
         if calibration["missing"]
         else f"Calibrated on {calibration['validation_images']} validation images (temperature "
         f"{calibration['temperature']:.2f}); for images like those only.",
-        *([told["attack"], "Grey levels are of 255."] if attacked else []),
+        *(
+            [told["attack"], "Grey levels are of 255; rms: root mean square over all pixels."]
+            if attacked
+            else []
+        ),
         told["data"],
         told["use"],
     )
+
+
+def _percent(probability: float) -> str:
+    """Never a certainty."""
+    if probability < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if probability > 0.9995 else f"{100 * probability:.1f} %"
 
 
 def _cells(nearest: dict[str, Any] | None) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class _Group(TyperGroup):
     """`sweep attack.beta=...` is what one types first: it means `sweep queue`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if "=" in args[0] and not args[0].startswith("-"):
+        if args[0] not in self.commands and any("=" in word for word in args):
             args = ["queue", *args]
         return super().resolve_command(ctx, args)
 
@@ -126,7 +126,7 @@ def _queue(root: Path, fresh: dict[str, Point]) -> None:
         queues.queue(root, point, key)
 
 
-Every = Annotated[float, typer.Option(min=1.0, help="Seconds between two looks.")]
+Every = Annotated[float, typer.Option(min=1.0, help="Seconds after which DVC is asked again.")]
 
 
 @sweep.command(
@@ -138,7 +138,7 @@ Every = Annotated[float, typer.Option(min=1.0, help="Seconds between two looks."
 def run(
     jobs: Annotated[int, typer.Option(min=1, help="Workers. On one GPU, or on a CPU: one.")] = 1,
     watching: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch it.")] = True,
-    every: Every = 5.0,
+    every: Every = 15.0,
 ) -> None:
     """Run what is queued, and watch it.
 
@@ -162,7 +162,7 @@ def run(
 
 
 @sweep.command(epilog=examples(("octrobust sweep watch", "until the queue is empty")))
-def watch(every: Every = 5.0) -> None:
+def watch(every: Every = 15.0) -> None:
     """Watch the queue: what is at work, what has ended, and the time left.
 
     Exit code 1 if an experiment failed. Ctrl-C ends the watching, not the work.

@@ -82,13 +82,17 @@ class Watched:
                 self.logs[one.task] = one.log
             if one.state not in OPEN:
                 ended.append((one.name, one.state))
-        running = [task for task, state in self.states.items() if state == "running"]
-        self.doing = {self.names[t]: at_work(self.logs[t]) for t in running if t in self.logs}
-        if running or not self.open():
+        self.read_logs()
+        if "running" in self.states.values() or not self.open():
             self.alone = None
         elif self.alone is None:
             self.alone = time.monotonic()
         return ended
+
+    def read_logs(self) -> None:
+        """What those at work are at by now; cheap, where asking DVC takes seconds."""
+        running = [task for task, state in self.states.items() if state == "running"]
+        self.doing = {self.names[t]: at_work(self.logs[t]) for t in running if t in self.logs}
 
     def open(self) -> int:
         return sum(state in OPEN for state in self.states.values())
@@ -110,7 +114,7 @@ def watch(
     every: float,
     patience: float = 30,
 ) -> Watched:
-    """Look every so many seconds until nothing is queued or running.
+    """Ask DVC every so many seconds until nothing is queued or running; read logs in between.
 
     Args:
         said: called after each look, with those that ended since the last.
@@ -130,7 +134,11 @@ def watch(
                 f"{seen.open()} experiments wait and no worker is there: start one with "
                 "`octrobust sweep run`"
             )
-        time.sleep(every)
+        until = time.monotonic() + every
+        while time.monotonic() < until:
+            time.sleep(1)
+            seen.read_logs()
+            said(seen, [])
 
 
 def at_work(log: Path) -> str:

@@ -64,4 +64,4 @@ def _best(project: Path, known: list[str]) -> tuple[str, str]:
         )
     best = read_json(path)
     accuracy, how = best["robust_accuracy"], best["measured"].partition(", data ")[0]
-    return best["name"], f"the best hardened model: {100 * accuracy:.0f} % robust on {how}"
+    return best["name"], f"the best hardened model: {100 * accuracy:.1f} % robust on {how}"
