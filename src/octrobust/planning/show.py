@@ -15,8 +15,6 @@ from octrobust.planning.devices import Device
 from octrobust.planning.estimate import Planned, total
 from octrobust.planning.work import MIB, TYPICAL
 
-NARROWEST = 100  # columns of a table that is written to a file
-
 
 def as_json(
     lines: Sequence[Planned], measured: dict[str, Any], gpu: Device | None
@@ -36,11 +34,10 @@ def as_json(
     }
 
 
-def write(lines: Sequence[Planned], measured: dict[str, Any], gpu: Device | None) -> None:
-    """Print the table to stdout."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, NARROWEST))
+def write(
+    lines: Sequence[Planned], measured: dict[str, Any], gpu: Device | None, console: Console
+) -> None:
+    """Print the table."""
     console.print(_table(lines, gpu))
     for line in notes(measured, gpu):
         console.print(line, style="dim", highlight=False)

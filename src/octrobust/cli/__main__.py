@@ -1,0 +1,5 @@
+"""`python -m octrobust.cli`."""
+
+from octrobust.cli import app
+
+app()

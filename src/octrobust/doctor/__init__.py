@@ -1,0 +1,1 @@
+"""What `octrobust doctor` looks at. Nothing here writes."""

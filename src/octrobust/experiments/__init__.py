@@ -1,0 +1,1 @@
+"""DVC's experiments: queued from a grid, watched, read and compared."""

@@ -1,0 +1,1 @@
+"""A stored model, asked about images that are in no split."""

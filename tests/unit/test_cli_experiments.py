@@ -1,0 +1,379 @@
+"""`sweep` and `compare` on what DVC would say; the queue itself is in tests/pipeline."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from octrobust.cli import app
+from octrobust.errors import UserError
+from octrobust.experiments import queue, read, sweep, table
+from octrobust.experiments.grid import points
+from tests.conftest import one_error
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+SUMMARY = "metrics/summary.json"
+ATTACK = "metrics/attack/test.json"
+
+
+def state(rev: str, beta: float, robust: float, **more: Any) -> dict[str, Any]:
+    """A revision as `dvc exp show --json` has it."""
+    params = copy.deepcopy(PARAMS)
+    params["attack"]["beta"] = beta
+    params["train"]["seed"] = more.get("seed", 3)
+    params["data"]["image_size"] = more.get("size", 80)
+    summary = {
+        "accuracy_config_1": 0.99,
+        "accuracy_attacked": 0.0,
+        "validation_robust_accuracy_hardened_online": robust,
+        "validation_robust_accuracy_hardened_control": 0.99,
+    }
+    attack = {"l2": {"median": 1 + beta}, "success_rate": 1.0, "success_rate_8bit": 0.5}
+    return {
+        "rev": rev,
+        "name": more.get("name"),
+        "data": {
+            "params": {"params.yaml": {"data": params}},
+            "metrics": {SUMMARY: {"data": summary}, ATTACK: {"data": attack}},
+        },
+        "error": more.get("error"),
+        "experiments": None,
+    }
+
+
+def experiment(name: str, status: str, *arguments: float, **more: Any) -> dict[str, Any]:
+    local = {"task_id": name, "log": more.pop("log", None)}
+    rev = state(name * 7, *arguments, name=name, **more)
+    return {"revs": [rev], "executor": {"state": status, "local": local}, "name": name}
+
+
+def shown(*experiments: dict[str, Any]) -> list[dict[str, Any]]:
+    head = state("a" * 40, 0.001, 0.5, name="main")
+    return [state("workspace", 0.001, 0.5), {**head, "experiments": list(experiments)}]
+
+
+@pytest.fixture
+def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A project whose DVC answers what is under "told", and notes the calls."""
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    monkeypatch.chdir(tmp_path)
+    answers: dict[str, Any] = {"told": shown(), "calls": []}
+
+    def answer(project: Path, *arguments: str) -> str:
+        answers["calls"].append(arguments)
+        return json.dumps(answers["told"])
+
+    for module in (read, queue):
+        monkeypatch.setattr(module, "dvc", answer)
+    return answers
+
+
+def octrobust(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_grid_is_every_combination_by_name() -> None:
+    found = points(["attack.beta=1e-4,0.01", "train.seed=1,2"], PARAMS)
+    assert [point.name(None) for point in found] == [
+        *("beta=0.0001,seed=1", "beta=0.0001,seed=2", "beta=0.01,seed=1", "beta=0.01,seed=2"),
+    ]
+    assert found[0].overrides() == ["attack.beta=0.0001", "train.seed=1"]
+    assert found[0].name("mine") == "mine-beta=0.0001,seed=1"
+
+
+def test_what_would_have_one_name_has_its_whole_name() -> None:
+    (found,) = points(["train.seed=1", "harden.seed=2"], PARAMS)
+    assert found.name(None) == "train.seed=1,harden.seed=2"
+
+
+@pytest.mark.parametrize(
+    ("typed", "override"),
+    [
+        ("evaluate.seeds=[1,2],[]", "evaluate.seeds=[1,2]"),
+        ("attack.images_per_class.test=null", "attack.images_per_class.test=null"),
+        ("attack.shortcuts.warm_start=false", "attack.shortcuts.warm_start=false"),
+        ("data.root=/my scans/a=b", "data.root='/my scans/a=b'"),
+    ],
+)
+def test_values_of_every_kind_reach_dvc(typed: str, override: str) -> None:
+    assert points([typed], PARAMS)[0].overrides() == [override]
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (["attack.betta=0.1"], "is it attack.beta"),
+        (["beta=0.1"], "is it attack.beta"),
+        (["attack=0.1"], "is a section"),
+        (["attack.beta", "0.1"], "write NAME=VALUE"),
+        (["attack.beta="], "a value is missing"),
+        (["attack.beta=0.1,"], "a value is missing"),
+        (["attack.beta=0.1,0.10"], "twice"),
+        (["attack.beta=0.1", "attack.beta=0.2"], "twice"),
+        (["attack.beta=[0.1"], "is no value"),
+        (["attack.beta=-1"], "greater than or equal to 0"),
+        (["train.epochs=1.5"], "valid integer"),
+        (["attack.decision_rule=EN,L3"], "'EN', 'L1' or 'L2'"),
+        (["attack.target=config_9"], "none of: config_1"),
+        (["compute.threads=1,2"], "nothing in compute"),
+    ],
+)
+def test_a_bad_grid_queues_nothing(dvc: dict[str, Any], typed: list[str], reason: str) -> None:
+    done = octrobust("sweep", "queue", *typed)
+    assert done.exit_code == 2, done.output
+    assert reason in one_error(done.stderr)
+    assert dvc["calls"] == []
+
+
+def test_blanks_around_the_sign_are_said(dvc: dict[str, Any]) -> None:
+    done = octrobust("sweep", "attack.beta", "=", "0.1")
+    assert done.exit_code == 2
+    assert "write NAME=VALUE" in one_error(done.stderr)
+
+
+def test_queue_leaves_what_is_there_and_takes_up_what_failed(dvc: dict[str, Any]) -> None:
+    dvc["told"] = shown(
+        experiment("beta=0.1", "queued", 0.1, 0.5), experiment("beta=0.2", "failed", 0.2, 0.5)
+    )
+    done = octrobust("sweep", "attack.beta=0.1,0.2,0.3", "--json")  # without the word `queue`
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["there_already"] == ["beta=0.1"]
+    assert list(told["queued"]) == ["beta=0.2", "beta=0.3"]
+    assert [call for call in dvc["calls"] if call[:2] == ("exp", "run")] == [
+        ("exp", "run", "--queue", "--name", f"beta={b}", "-S", f"attack.beta={b}")
+        for b in (0.2, 0.3)
+    ]
+
+
+def test_a_dry_run_asks_dvc_nothing(dvc: dict[str, Any]) -> None:
+    done = octrobust("sweep", "queue", "attack.beta=0.1,0.2", "--dry-run")
+    assert (done.exit_code, dvc["calls"]) == (0, [])
+    assert "beta=0.2" in done.stdout
+
+
+def test_very_many_are_asked_for_twice(dvc: dict[str, Any]) -> None:
+    seeds = ",".join(map(str, range(51)))
+    assert "--yes" in one_error(octrobust("sweep", "queue", f"train.seed={seeds}").stderr)
+
+
+def test_compare_marks_the_best_that_is_measured_alike(dvc: dict[str, Any]) -> None:
+    dvc["told"] = shown(
+        experiment("good", "success", 0.1, 0.8),
+        experiment("other-images", "success", 0.1, 0.9, size=96),
+        experiment("waiting", "queued", 0.3, 0.95),
+        experiment("broken", "failed", 0.4, 0.95, error={"msg": "failed"}),
+    )
+    told = json.loads(octrobust("compare", "--json").stdout)
+    # A control's 0.99 makes nobody the best; nor does a queued one's borrowed figure.
+    assert told["best"] == "good"
+    names = [one["name"] for one in told["experiments"]]
+    assert names[:4] == ["other-images", "good", "workspace", "main"]
+    by_name = {one["name"]: one for one in told["experiments"]}
+    assert by_name["good"]["differs"] == {"data.image_size": 80, "attack.beta": 0.1}
+    assert by_name["waiting"]["metrics"] == {}
+    text = octrobust("compare").stdout
+    assert "* good" in text
+    assert "1 of them: other data" in text
+    assert "Not for clinical use" in text
+
+
+def test_compare_by_other_columns_and_another_order(dvc: dict[str, Any]) -> None:
+    dvc["told"] = shown(experiment("far", "success", 0.1, 0.2))
+    arguments = (
+        "compare",
+        "--columns",
+        "attack@test.*,train.seed",
+        "--sort",
+        "attack@test.l2.median",
+    )
+    told = json.loads(octrobust(*arguments, "--json").stdout)
+    assert told["columns"][-1] == "train.seed"
+    assert "attack@test.success_rate" in told["columns"]
+    assert next(one["name"] for one in told["experiments"]) == "far"
+    told = json.loads(octrobust(*arguments, "--json", "--reverse").stdout)
+    assert [one["name"] for one in told["experiments"]][-1] == "far"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--columns", "accuracy_atacked"), "is it accuracy_attacked"),
+        (("--sort", "accuracy_atacked"), "is it accuracy_attacked"),
+    ],
+)
+def test_compare_knows_what_there_is(
+    dvc: dict[str, Any], arguments: tuple[str, str], reason: str
+) -> None:
+    done = octrobust("compare", *arguments)
+    assert done.exit_code == 2
+    assert reason in one_error(done.stderr)
+
+
+def test_compare_before_any_result(dvc: dict[str, Any]) -> None:
+    for one in dvc["told"]:
+        one["data"]["metrics"] = {SUMMARY: {"error": {"msg": "missing"}}}
+    done = octrobust("compare")
+    assert done.exit_code == 2
+    assert "dvc repro" in one_error(done.stderr)
+
+
+def test_output_of_another_dvc_is_one_line(dvc: dict[str, Any]) -> None:
+    dvc["told"] = {"workspace": {}}
+    assert "dvc exp show" in one_error(octrobust("compare").stderr)
+
+
+def test_what_dvc_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real DVC, in a folder that is no repository of it."""
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    monkeypatch.chdir(tmp_path)
+    done = octrobust("compare")
+    assert done.exit_code == 2
+    assert "not inside of a DVC repository" in one_error(done.stderr)
+
+
+def test_draw_along_the_one_parameter_that_differs(dvc: dict[str, Any], tmp_path: Path) -> None:
+    dvc["told"] = shown(
+        *(experiment(f"e{k}", "success", beta, 0.5 + beta) for k, beta in enumerate((0.01, 0.1)))
+    )
+    told = json.loads(octrobust("sweep", "draw", "--json").stdout)
+    assert (told["parameter"], told["log"]) == ("attack.beta", True)
+    (line,) = told["lines"]
+    distances = [(one["value"], one["mean"]) for one in line["metrics"]["attack@test.l2.median"]]
+    # The workspace and the last commit are one point.
+    assert distances == [(0.001, 1.001), (0.01, 1.01), (0.1, 1.1)]
+    with Image.open(tmp_path / "reports" / "sweeps" / "attack.beta.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:
+    told = shown(
+        *(
+            experiment(f"e{beta}{seed}", "success", beta, 0.5 + seed / 10, seed=seed)
+            for beta in (0.01, 0.1)
+            for seed in (1, 2)
+        )
+    )
+    found = sweep.sweep_of(list(read._experiments(told, False)), None)
+    assert list(found.lines) == [""]
+    values = found.values("", read.ROBUST)
+    assert values[1] == pytest.approx((0.01, 0.65, 0.6, 0.7))
+
+
+@pytest.mark.parametrize(
+    ("values", "log"),
+    [
+        ((0.001, 0.01, 0.1), True),
+        ((1, 2, 4, 8), True),
+        ((1, 2, 3), False),
+        ((10, 100), True),
+        ((1, 2), False),
+        ((0, 1, 10), False),
+        (("EN", "L1"), False),
+        ((True, False), False),
+    ],
+)
+def test_the_axis_is_logarithmic_where_the_values_are(values: tuple[Any, ...], log: bool) -> None:
+    assert sweep.is_log_spaced(values) is log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "no two finished experiments differ"),
+        (("attack.confidence",), "all finished experiments have one attack.confidence"),
+        (("attack.betta",), "is it attack.beta"),
+        (("--out", "sweep.pdf"), "PNG"),
+    ],
+)
+def test_draw_of_nothing_is_one_line(
+    dvc: dict[str, Any], arguments: tuple[str, ...], reason: str
+) -> None:
+    done = octrobust("sweep", "draw", *arguments)
+    assert done.exit_code == 2
+    assert reason in one_error(done.stderr)
+
+
+def test_draw_asks_which_where_several_differ() -> None:
+    told = shown(experiment("e", "success", 0.1, 0.5), experiment("f", "success", 0.1, 0.5))
+    told[1]["experiments"][1]["revs"][0]["data"]["params"]["params.yaml"]["data"]["attack"][
+        "max_iter"
+    ] = 20
+    with pytest.raises(
+        UserError, match=r"attack.max_iter, attack.beta|attack.beta, attack.max_iter"
+    ):
+        sweep.sweep_of(list(read._experiments(told, False)), None)
+
+
+def test_watching_follows_what_was_open_and_says_what_ended(tmp_path: Path) -> None:
+    log = tmp_path / "e.out"
+    log.write_text(
+        "Running stage 'train@config_1':\n> python -m pipeline.train\n"
+        "config_1:  10%|#    | 1/10 [00:01<00:09, 1.0it/s]\r"
+        "config_1:  50%|##   | 5/10 [00:05<00:05, 1.0it/s]\x1b[K"
+    )
+    old = experiment("old", "success", 0.3, 0.5)
+    seen = queue.Watched()
+
+    def look(*experiments: dict[str, Any]) -> list[tuple[str, str]]:
+        return seen.look(list(read._experiments(shown(old, *experiments), False)))
+
+    assert (
+        look(
+            experiment("e", "running", 0.1, 0.5, log=str(log)), experiment("f", "queued", 0.2, 0.5)
+        )
+        == []
+    )
+    assert seen.doing == {"e": "train@config_1 50% [00:05<00:05]"}
+    assert seen.open() == 2
+    log.write_text("ERROR: failed to reproduce\nerror: models/x is missing\n")
+    ended = look(
+        experiment("e", "failed", 0.1, 0.5, log=str(log)), experiment("f", "queued", 0.2, 0.5)
+    )
+    assert ended == [("e", "failed")]
+    assert "failed to reproduce" in seen.why("e")
+    assert seen.alone is not None
+    assert look(experiment("f", "success", 0.2, 0.5)) == [("f", "success")]
+    assert seen.open() == 0
+
+
+def test_waiting_for_nobody_is_given_up(
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dvc["told"] = shown(experiment("e", "queued", 0.1, 0.5))
+    monkeypatch.setattr(queue, "workers", lambda project: 0)
+    with pytest.raises(UserError, match="octrobust sweep run"):
+        queue.watch(Path(), lambda seen, ended: None, every=0, patience=0)
+
+
+def test_watch_ends_with_one_where_an_experiment_failed(
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter(["queued", "failed"])
+
+    def look(project: Path) -> list[read.Experiment]:
+        told = shown(experiment("e", next(states), 0.1, 0.5))
+        return list(read._experiments(told, False))
+
+    monkeypatch.setattr(queue, "read_experiments", look)
+    monkeypatch.setattr(queue.time, "sleep", lambda seconds: None)
+    done = octrobust("sweep", "watch", "--every", "1")
+    assert done.exit_code == 1
+    assert "failed  e" in done.output
+
+
+def test_a_tie_is_the_first() -> None:
+    found = list(read._experiments(shown(experiment("e", "success", 0.1, 0.5)), False))
+    best = table.best(found, read.ROBUST)
+    assert best is not None
+    assert best.name == "workspace"
