@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 from octrobust.cli import app
 from octrobust.config import Model
 from octrobust.data.arrays import COLUMNS, decode, stored_side
+from octrobust.data.given import read_views
 from octrobust.files import write_csv, write_json
-from octrobust.inspection.images import read_views
 from octrobust.model import predict
 from octrobust.model.build import build, calibrate_batch_norm
 from octrobust.model.store import load_model, save_model

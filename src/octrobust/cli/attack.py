@@ -106,9 +106,9 @@ def attack(
         with output.waiting(f"{stored.name} reads {len(images)} images"):
             import numpy as np
 
+            from octrobust.data.given import read_views
             from octrobust.inspection import attack as attacks
             from octrobust.inspection import network as ask
-            from octrobust.inspection.images import read_views
 
             x = read_views(images, stored.image_size)
             network = ask.load(stored, params)

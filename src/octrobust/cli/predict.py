@@ -63,9 +63,9 @@ def predict(
         params = config.load(root / "params.yaml")
         stored = choose(root, model)
         with output.waiting(f"{stored.name} reads {len(images)} images"):
+            from octrobust.data.given import read_views
             from octrobust.evaluation.calibration import calibrated
             from octrobust.inspection import network as ask
-            from octrobust.inspection.images import read_views
 
             x = read_views(images, stored.image_size)
             network = ask.load(stored, params)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from octrobust.data.arrays import view_of
+from octrobust.data.given import read_view
 from octrobust.errors import UserError
 from octrobust.model.build import OCTClassifier
 from octrobust.model.predict import probabilities
@@ -32,7 +32,7 @@ class Served:
         Files are read as the pipeline reads them: grey, short side resized, centre square.
 
         Raises:
-            ValueError: a file that is no image; it is named by its row.
+            ValueError: a file that is no image, or not whole; it is named by its row.
         """
         views = [self._view(row, file) for row, file in enumerate(table[COLUMN])]
         found = probabilities(self._model, torch.from_numpy(np.stack(views)))
@@ -40,9 +40,9 @@ class Served:
 
     def _view(self, row: int, file: bytes) -> Any:
         try:
-            return view_of(BytesIO(file), self._size)
-        except UserError:
-            raise ValueError(f"row {row} of '{COLUMN}' cannot be read as an image file") from None
+            return read_view(BytesIO(file), f"row {row} of '{COLUMN}'", self._size)
+        except UserError as error:
+            raise ValueError(str(error)) from None
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> Served:
