@@ -114,6 +114,7 @@ def test_every_stage_is_a_child_of_one_summary_run(finished: Checkout) -> None:
     assert len(runs) == 1 + len(children)
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert set(parent.data.metrics) >= HEADLINE
+    assert "Not for clinical use" in parent.data.tags["mlflow.note.content"]
     assert parent.data.params["attack.beta"] == "0.001"
     assert parent.data.params["train.variants.config_3.freeze_through"] == "repeat_2"
     (train,) = [r for r in children if r.data.tags["octrobust.stage"] == "train@config_1"]

@@ -25,10 +25,8 @@ def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src", project / "src", ignore=ignored)
     (project / "tests" / "unit").mkdir(parents=True)
-    for name in (
-        *("params.yaml", "pyproject.toml", "tests/__init__.py", "tests/conftest.py"),
-        "tests/unit/__init__.py",
-    ):
+    shared = [path.relative_to(ROOT) for path in (ROOT / "tests").glob("*.py")]
+    for name in ("params.yaml", "pyproject.toml", "tests/unit/__init__.py", *shared):
         shutil.copy(ROOT / name, project / name)
     for diff in DIFFS:
         subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=project, check=True)

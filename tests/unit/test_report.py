@@ -131,7 +131,7 @@ def test_an_unchanged_image_has_an_amplification() -> None:
 
 def test_every_model_has_a_card_with_its_numbers_and_limits(whole: tuple[Path, str]) -> None:
     folder = whole[0] / "reports/cards"
-    assert len(list(folder.iterdir())) == 2 * 6 + 1
+    assert len(list(folder.iterdir())) == 2 * 6 + 2
     card = json.loads((folder / "hardened_online.json").read_text())
     assert card["weights_sha256"] == "hash-of-hardened_online"
     assert card["clean"]["accuracy"] == 0.93
@@ -144,6 +144,17 @@ def test_every_model_has_a_card_with_its_numbers_and_limits(whole: tuple[Path, s
     for said in ("Not for clinical use", "synthetic", "made afresh every step", "70.0"):
         assert said in text
     assert "None" not in (folder / "config_3.md").read_text()
+
+
+def test_the_experiment_in_a_few_lines_has_the_worse_number_and_the_limits(
+    whole: tuple[Path, str],
+) -> None:
+    text = (whole[0] / "reports/cards/experiment.md").read_text().replace(NBSP, " ")
+    rows = [line for line in text.splitlines() if line.startswith("| hardened_static")]
+    assert any("adaptive | 3.0 % |" in row for row in rows)
+    assert any("static: made on config_1 | 70.0 % |" in row and "50.2 %" in row for row in rows)
+    assert "Not for clinical use" in text
+    assert "synthetic" in text
 
 
 def test_missing_metrics_are_one_clear_line(tmp_path: Path, small: config.Params) -> None:

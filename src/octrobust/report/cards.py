@@ -11,6 +11,7 @@ import jinja2
 from octrobust.config import Params
 from octrobust.files import atomic_folder, digest, read_json, sha256_file, write_json, write_text
 from octrobust.report.results import CLEAN, Results, best_defence, main_budget
+from octrobust.report.verdict import marks, verdict
 from octrobust.report.wording import number, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -19,6 +20,7 @@ INTENDED = (
     "retinal OCT. Not for clinical use: not for diagnosis, triage or any decision about a patient."
 )
 BEST = "best.json"
+EXPERIMENT = "experiment.md"
 _WORDS = {
     "static": "adversarial training on a stored EAD set (the paper's way)",
     "duplicates": "control: trained on the clean images again in place of adversarial ones",
@@ -112,7 +114,8 @@ def write_cards(
     statement: str,
     provenance: Mapping[str, str],
 ) -> None:
-    """Leave NAME.json and NAME.md of every model in `folder`, whole; and BEST, the best defence."""
+    """Leave NAME.json and NAME.md of every model in `folder`, whole; BEST, the best defence; and
+    EXPERIMENT, all of it in a few lines."""
     # Markdown of our own numbers and of names that `config.Name` allows: nothing to escape.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -130,6 +133,10 @@ def write_cards(
             text = template.render(card=found, training=training)
             write_text(temporary / f"{model}.md", text)
         write_json(temporary / BEST, _best(project, results, params))
+        text = environment.get_template(EXPERIMENT).render(
+            verdict=verdict(results, params), marks=marks(results, params), statement=statement
+        )
+        write_text(temporary / EXPERIMENT, text)
 
 
 def _best(project: Path, results: Results, params: Params) -> dict[str, Any]:

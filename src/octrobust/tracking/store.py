@@ -168,6 +168,7 @@ class Store:
         mark = {"octrobust.record": record.id}
         if summary:
             tags["mlflow.source.name"] = "dvc.yaml"
+            tags |= _description(attachments)
             run_id = parent.info.run_id
         elif runs:
             run_id = runs[0].info.run_id
@@ -201,6 +202,12 @@ class Store:
         self._client.log_inputs(run_id, [_dataset(each) for each in record.datasets])
         if attachments.is_dir():
             self._client.log_artifacts(run_id, str(attachments))
+
+
+def _description(attachments: Path) -> dict[str, str]:
+    """What MLflow's page shows at the top of a run: the experiment in a few lines."""
+    told = attachments / "reports" / "cards" / "experiment.md"
+    return {"mlflow.note.content": told.read_text("utf-8")} if told.is_file() else {}
 
 
 def _dataset(dataset: Dataset) -> Any:
