@@ -195,19 +195,19 @@ def test_changing_beta_runs_the_attack_and_what_follows_alone(finished: Checkout
 
 
 def test_queued_experiments_land_in_dvc_and_in_the_projects_own_store(finished: Checkout) -> None:
-    for name, level in (("wide", 0.99), ("narrow", 0.8)):
+    for name, severity in (("mild", 1), ("strong", 3)):
         finished.run(
             *("dvc", "exp", "run", "--queue", "--name", name),
-            *("-S", f"evaluate.confidence_level={level}"),
+            *("-S", f"evaluate.corruption_severities=[{severity}]"),
         )
     finished.run("dvc", "queue", "start", "--jobs", "1")
-    for name in ("wide", "narrow"):
+    for name in ("mild", "strong"):
         finished.run("dvc", "queue", "logs", name, "--follow")
     shown = finished.run("dvc", "exp", "show", "--csv").stdout
-    assert "wide" in shown
-    assert "narrow" in shown
-    levels = {run.data.params["evaluate.confidence_level"] for run in summaries(finished)}
-    assert {"0.95", "0.99", "0.8"} <= levels
+    assert "mild" in shown
+    assert "strong" in shown
+    severities = {run.data.params["evaluate.corruption_severities"] for run in summaries(finished)}
+    assert {"[2]", "[1]", "[3]"} <= severities
     assert not list((finished.root / ".dvc/tmp/exps").rglob("mlflow.db"))
 
 
