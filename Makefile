@@ -66,10 +66,10 @@ ui: setup ## MLflow's page: every run, on loopback only
 	@echo "MLflow: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=headline"
 	mlflow ui --host 127.0.0.1 --port 5000
 
-# The notice advertises another tool; it is no warning of this build, which --strict would end.
+# Not --quiet, which hides warnings from --strict too. The notice is of another tool, no warning.
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: setup ## the documentation, into site/: opens without a network
-	mkdocs build --strict --quiet
+	mkdocs build --strict
 	@echo "Done: open site/index.html."
 
 readme: setup ## write the marked parts of README and docs anew: numbers, parameters, test map
