@@ -96,11 +96,11 @@ def test_remotes_that_are_there_and_not(root: Path) -> None:
     git(root, "init")
     (root / ".dvc" / "config").write_text(
         "['remote \"good\"']\n    url = ../../remote\n"
-        "['remote \"strange\"']\n    url = nosuchscheme://bucket\n"
+        "['remote \"down\"']\n    url = http://127.0.0.1:9/nothing\n"
     )
     found = levels(stores.dvc(root))
     assert found["DVC remote good"] == "ok"
-    assert found["DVC remote strange"] == "problem"
+    assert found["DVC remote down"] == "problem"
 
 
 @pytest.mark.parametrize(

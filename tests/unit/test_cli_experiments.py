@@ -372,6 +372,12 @@ def test_watch_ends_with_one_where_an_experiment_failed(
     assert "failed  e" in done.output
 
 
+def test_run_of_an_empty_queue_says_how_to_fill_it(dvc: dict[str, Any]) -> None:
+    done = octrobust("sweep", "run")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("nothing is queued: octrobust sweep queue")
+
+
 def test_a_tie_is_the_first() -> None:
     found = list(read._experiments(shown(experiment("e", "success", 0.1, 0.5)), False))
     best = table.best(found, read.ROBUST)

@@ -150,15 +150,16 @@ def run(
 
         root = project()
         with output.waiting("asking DVC"):
-            waiting = sum(one.state == "queued" for one in read_experiments(root))
-            if waiting:
+            states = [one.state for one in read_experiments(root)]
+            if "queued" in states:
                 queues.start(root, jobs)
-        if not waiting:
+        if not set(states) & set(queues.OPEN):
             typer.echo("nothing is queued: octrobust sweep queue NAME=VALUE,VALUE queues a grid")
-        elif not watching:
-            typer.echo(f"{waiting} experiments at work or waiting: octrobust sweep watch")
-        if watching:
+        elif watching:
             _watch(root, every)
+        else:
+            count = sum(state in queues.OPEN for state in states)
+            typer.echo(f"{count} experiments at work or waiting: octrobust sweep watch")
 
 
 @sweep.command(epilog=examples(("octrobust sweep watch", "until the queue is empty")))
@@ -176,7 +177,7 @@ def _watch(root: Path, every: float) -> None:
 
     from octrobust.experiments import queue as queues
 
-    shown = "{l_bar}{bar}| {n}/{total} experiments [{elapsed}<{remaining}] {postfix}"
+    shown = "{l_bar}{bar}| {n}/{total} experiments [{elapsed}<{remaining}]{postfix}"
     # On a terminal a bar; into a file a line for each that ended.
     bar = tqdm(desc="sweep", total=0, bar_format=shown, disable=not sys.stderr.isatty())
 

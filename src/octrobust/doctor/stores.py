@@ -18,7 +18,13 @@ import signal, sys
 from dvc.repo import Repo
 remote = Repo().cloud.get_remote(sys.argv[1])
 signal.alarm({SECONDS})  # from here on, whatever the imports took
-print("there" if remote.fs.exists(remote.path) else "empty")
+try:
+    remote.fs.info(remote.path)
+    print("there")
+except FileNotFoundError as error:
+    if error.__cause__:  # no bucket, no connection
+        sys.exit(str(error.__cause__))
+    print("empty")
 """
 
 
