@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-NARROWEST = 100  # columns of a table that is written to a file or a pipe
+NARROWEST = 120  # columns of a table that is written to a file or a pipe
 
 
 def console() -> Console:
