@@ -84,6 +84,3 @@ def test_a_sweep_is_queued_run_compared_and_drawn(toy: Checkout) -> None:
     assert found == [(0.001, 1.001), (0.01, 1.01), (0.1, 1.1)]
     with Image.open(Path(drawn["file"])) as picture:
         assert picture.format == "PNG"
-
-    again = json.loads(octrobust(toy, "sweep", "attack.beta=0.01,0.1", "--json"))
-    assert again == {"queued": {}, "there_already": ["beta=0.01", "beta=0.1"], "dry_run": False}

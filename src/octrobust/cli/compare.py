@@ -129,6 +129,6 @@ def _show(
     for one in rows:
         marked = "* " if one is best else "  "
         cells = [_cell(one, name) for name in (*parameters, *columns)]
-        state = [one.state] * states
+        state = [one.state if one.kind == "experiment" else ""] * states
         table.add_row(f"{marked}{one.name}", *state, *cells, style="bold" if one is best else None)
     output.console().print(table)

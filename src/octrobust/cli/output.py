@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-NARROWEST = 100  # columns of a table that is written to a file or a pipe
+NARROWEST = 120  # columns of a table that is written to a file or a pipe
 
 
 def console() -> Console:
@@ -29,14 +29,17 @@ def console() -> Console:
 
 
 def new_table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """A table; those of `numbers` are right-aligned."""
+    """A table; those of `numbers` are right-aligned, and the first, of names, is never broken."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for column in columns:
         right = column in numbers
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        first = column == columns[0]
+        table.add_column(
+            column, justify="right" if right else "left", overflow="fold", no_wrap=first
+        )
     return table
 
 
