@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from octrobust.report.charts import (
 )
 from octrobust.report.examples import Example
 from octrobust.report.matrices import draw_confusions, draw_matrix
-from octrobust.report.pictures import draw_example
+from octrobust.report.pictures import draw_example, draw_gallery
 from octrobust.report.results import Results, main_budget, main_channels
 from octrobust.report.style import LOOKS, Draw, Look, render
 from octrobust.report.wording import number, percent
@@ -68,6 +68,15 @@ def example_figure(figure: int, example: Example | None, true: str, found: str) 
     )
     draw = partial(draw_example, example=example)
     return _file(name, title, reading, draw, (10, 3.6))
+
+
+def gallery_figure(least: Sequence[Example], most: Sequence[Example]) -> FigureView:
+    name, title = "gallery", "The least and the most visible successes"
+    if not least:
+        missing = "No gallery: the attack never succeeded."
+        return FigureView(name, title, alt="", reading="", missing=missing)
+    draw = partial(draw_gallery, least=least, most=most)
+    return _file(name, title, "", draw, (9, 3.1 * (len(least) + len(most))))
 
 
 def curves_figure(results: Results) -> FigureView:
@@ -210,13 +219,18 @@ def reliability_figure(results: Results) -> FigureView:
 
 
 def all_figures(
-    results: Results, params: Params, examples: tuple[Example | None, Example | None]
+    results: Results,
+    params: Params,
+    examples: tuple[Example | None, Example | None],
+    gallery: tuple[Sequence[Example], Sequence[Example]],
 ) -> dict[str, FigureView]:
-    """Every figure by name; `examples` are the pictures of label 0 and of label 1."""
+    """Every figure by name; `examples` are the pictures of label 0 and of label 1, `gallery` the
+    least and the most visible successes."""
     negative, positive = params.data.classes
     figures = (
         example_figure(2, examples[0], negative, positive),
         example_figure(3, examples[1], positive, negative),
+        gallery_figure(*gallery),
         robustness_figure(results, params),
         matrix_figure(results),
         distortion_figure(results),

@@ -60,7 +60,7 @@ def build(
         median_example(found, images, classes, 1),
     )
     least, most = extremes(found, images, classes, GALLERY)
-    drawn = all_figures(results, params, examples)
+    drawn = all_figures(results, params, examples, (least, most))
     statement = data.data_statement(results, params)
     docs = project / "reports" / "data_docs" / "index.html"
     page = _render(

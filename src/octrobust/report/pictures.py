@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +84,7 @@ def draw_example(figure: Any, _look: Look, example: Example) -> None:
     """Before, after, and the amplified difference with its colour bar."""
     axes = figure.subplot_mosaic([["before", "after", "change"]])
     for key, image in (("before", example.before), ("after", example.after)):
-        shown = np.moveaxis(np.broadcast_to(image, (3, *image.shape[1:])), 0, -1)
-        axes[key].imshow(shown, vmin=0, vmax=1, interpolation="nearest")
+        _show(axes[key], image)
     axes["before"].set_title(f"Before: {shorten(example.true_class, 20)}")
     axes["after"].set_title(f"After: {shorten(example.found_class, 20)}")
     factor = example.amplification
@@ -108,7 +108,38 @@ def draw_example(figure: Any, _look: Look, example: Example) -> None:
     bar.outline.set_visible(False)
     bar.ax.grid(False)
     for key in ("before", "after", "change"):
-        axes[key].set(xticks=[], yticks=[])
-        axes[key].grid(False)
-        axes[key].spines[:].set_visible(False)
+        _bare(axes[key])
     figure.suptitle(f"{shorten(example.name, 44)}     L2 {example.l2:.3g},  L∞ {example.linf:.3g}")
+
+
+def draw_gallery(
+    figure: Any,
+    _look: Look,
+    least: Sequence[Example],
+    most: Sequence[Example],
+) -> None:
+    """A row an example, the least visible first: before, after and the change, amplified."""
+    rows = [*(("least", one) for one in least), *(("most", one) for one in reversed(most))]
+    grid = figure.subplots(len(rows), 3, squeeze=False)
+    for (which, one), axes in zip(rows, grid, strict=True):
+        _show(axes[0], one.before)
+        _show(axes[1], one.after)
+        factor = one.amplification
+        edges = {"vmin": -1 / factor, "vmax": 1 / factor}
+        axes[2].imshow(one.difference, cmap="gray", interpolation="nearest", **edges)
+        for each in axes:
+            _bare(each)
+        axes[0].set_title(f"{which} visible: {shorten(one.true_class, 14)}")
+        axes[1].set_title(f"{shorten(one.found_class, 14)}, L2 {one.l2:.3g}, L∞ {one.linf:.3g}")
+        axes[2].set_title(f"after − before, × {factor}")
+
+
+def _show(axes: Any, image: NDArray[np.float32]) -> None:
+    shown = np.moveaxis(np.broadcast_to(image, (3, *image.shape[1:])), 0, -1)
+    axes.imshow(shown, vmin=0, vmax=1, interpolation="nearest")
+
+
+def _bare(axes: Any) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
