@@ -57,7 +57,9 @@ def notes(*lines: str) -> None:
     """What a table rests on, in small print below it."""
     out = console()
     for line in lines:
-        out.print(line, style="dim", highlight=False, markup=False)
+        # Into a file unbroken, so that it can be searched.
+        wrap = not out.is_terminal
+        out.print(line, style="dim", highlight=False, markup=False, soft_wrap=wrap)
 
 
 @contextmanager
