@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from octrobust import config
+from octrobust.cores import cores
 from octrobust.data.index import IndexRow, index_rows
 from octrobust.errors import UserError
 from octrobust.files import atomic_folder, rows_of, write_csv, write_json
@@ -234,19 +234,12 @@ def _write_pixels(
         return decode(raw / row.path, shape[1])
 
     # Threads, as Pillow decodes and resizes outside the interpreter's lock.
-    with target.open("wb") as out, ThreadPoolExecutor(threads or _cores()) as pool, bar:
+    with target.open("wb") as out, ThreadPoolExecutor(threads or cores()) as pool, bar:
         np.lib.format.write_array_header_1_0(out, header)
         while block := list(islice(rows, BLOCK)):
             for pixels in pool.map(square, block):
                 out.write(pixels.tobytes())
                 bar.update()
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # macOS has none
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _table(rows: Iterable[IndexRow], classes: Sequence[str]) -> Iterator[dict[str, str | int]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 
 from octrobust.config import Compute
+from octrobust.cores import cores
 from octrobust.distributed import place
 from octrobust.errors import UserError
 
@@ -18,7 +18,7 @@ def select_device(compute: Compute) -> torch.device:
     Processes of one stage on one machine share its cores, and take a CUDA device each.
     """
     if place.local_ranks() > 1:
-        threads = compute.threads or _cores()
+        threads = compute.threads or cores()
         torch.set_num_threads(max(threads // place.local_ranks(), 1))
     elif compute.threads:
         torch.set_num_threads(compute.threads)
@@ -32,12 +32,6 @@ def select_device(compute: Compute) -> torch.device:
             + (", or fewer compute.processes" if place.local_ranks() > 1 else "")
         )
     return device
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # macOS has none
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _best() -> str:

@@ -330,8 +330,3 @@ def attack_memory(params: Params, images: int) -> int:
     batch = params.compute.attack_batch_size or BATCH
     outputs = 4 * network.values(params.data.image_size) * batch
     return 2 * network.model_bytes() + outputs + 4 * images * float_bytes(params, channels(params))
-
-
-def total_disk(planned: list[Stage]) -> int:
-    """In the folders, and once more in DVC's cache where the disk cannot link files."""
-    return 2 * sum(stage.disk for stage in planned)

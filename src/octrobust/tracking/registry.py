@@ -24,7 +24,7 @@ _ABOUT = (
 
 
 def register(client: MlflowClient, run: Run, model: Candidate, folder: Path, card: str) -> None:
-    """Make a version of the model in `folder`, once a run and weights, with its card and tags.
+    """Make a version of the model in `folder`, once for its weights and how they were measured.
 
     Args:
         folder: weights and model.json, as `octrobust.model.store` writes them.
@@ -32,9 +32,12 @@ def register(client: MlflowClient, run: Run, model: Candidate, folder: Path, car
     """
     _ensure(client)
     run_id = run.info.run_id
-    versions = client.search_model_versions(f"name = '{NAME}'")
-    known = [(one.run_id, one.tags.get("octrobust.weights")) for one in versions]
-    if (run_id, model.weights_sha256) not in known:
+    # The same model measured in the same way, in a report drawn anew, is no new version.
+    known = [
+        (one.tags.get("octrobust.weights"), one.tags.get("octrobust.measured"))
+        for one in client.search_model_versions(f"name = '{NAME}'")
+    ]
+    if (model.weights_sha256, model.measured) not in known:
         place = f"model-{model.weights_sha256[:12]}"  # a run may have several, one after another
         with tempfile.TemporaryDirectory() as temporary:
             write_pyfunc(Path(temporary) / place, folder, model)
