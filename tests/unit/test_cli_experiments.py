@@ -202,6 +202,10 @@ def test_compare_by_other_columns_and_another_order(dvc: dict[str, Any]) -> None
     assert next(one["name"] for one in told["experiments"]) == "far"
     told = json.loads(octrobust(*arguments, "--json", "--reverse").stdout)
     assert [one["name"] for one in told["experiments"]][-1] == "far"
+    # Many figures stand below each other, their names unbroken.
+    many = octrobust("compare", "--columns", "*").stdout
+    assert "attack@test.l2.median" in many
+    assert "attack.beta" in many
 
 
 @pytest.mark.parametrize(

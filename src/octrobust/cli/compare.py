@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from octrobust.experiments.read import Experiment
 
 
+MANY = 8  # columns beside each other; more of them stand below each other
+
+
 @app.command(
     rich_help_panel=EXPERIMENTS,
     epilog=examples(
@@ -124,6 +127,9 @@ def _show(
     from octrobust.cli.cells import heading
 
     states = any(one.state != "success" for one in rows)
+    if len(parameters) + len(columns) > MANY:
+        _show_turned(rows, [*parameters, *columns], best, states)
+        return
     heads = [heading(name) for name in (*parameters, *columns)]
     table = output.new_table("experiment", *(["state"] * states), *heads, numbers=tuple(heads))
     for one in rows:
@@ -131,4 +137,17 @@ def _show(
         cells = [_cell(one, name) for name in (*parameters, *columns)]
         state = [one.state if one.kind == "experiment" else ""] * states
         table.add_row(f"{marked}{one.name}", *state, *cells, style="bold" if one is best else None)
+    output.console().print(table)
+
+
+def _show_turned(
+    rows: list[Experiment], names: list[str], best: Experiment | None, states: bool
+) -> None:
+    """A column an experiment: many headings beside each other break into letters."""
+    marked = [f"{'* ' if one is best else ''}{one.name}" for one in rows]
+    table = output.new_table("", *marked, numbers=tuple(marked))
+    if states:
+        table.add_row("state", *(one.state if one.kind == "experiment" else "" for one in rows))
+    for name in names:
+        table.add_row(name, *(_cell(one, name) for one in rows))
     output.console().print(table)

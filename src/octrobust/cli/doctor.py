@@ -44,7 +44,7 @@ def doctor(as_json: AsJson = False) -> None:
         if as_json:
             output.write_json({**count, "findings": [asdict(one) for one in found]})
         else:
-            typer.echo(f"{count['problem']} problems, {count['warning']} warnings")
+            typer.echo(f"problems: {count['problem']}, warnings: {count['warning']}")
     if count["problem"]:
         raise typer.Exit(1)
 
