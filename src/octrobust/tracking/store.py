@@ -24,7 +24,7 @@ _ABOUT = (
     "**[Compare the experiments](#/experiments/{id}/runs?workflowType=machine_learning"
     "&viewStateShareKey=headline)**: a run is one experiment, the + at its left shows its stages."
 )
-_HEADLINE = (
+HEADLINE = (
     "params.`attack.beta`",
     "metrics.`accuracy_config_1`",
     "metrics.`accuracy_attacked`",
@@ -124,7 +124,7 @@ class Store:
         view = {"orderByKey": "attributes.start_time", "orderByAsc": False, "searchFilter": ""}
         about = {
             "mlflow.experimentKind": "custom_model_development",
-            "mlflow.sharedViewState.headline": json.dumps({**view, "selectedColumns": _HEADLINE}),
+            "mlflow.sharedViewState.headline": json.dumps({**view, "selectedColumns": HEADLINE}),
             "mlflow.note.content": _ABOUT.format(id=experiment),
         }
         for key, value in about.items():
