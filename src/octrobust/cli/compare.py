@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octrobust.cli import output
-from octrobust.cli.base import EXPERIMENTS, AsJson, app, examples, project
+from octrobust.cli.base import EXPERIMENTS, AllCommits, AsJson, app, examples, project
 from octrobust.errors import UserError, one_line_errors
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def compare(
         str | None,
         typer.Option(help="Metrics or parameters, separated by commas; * and ? as in file names."),
     ] = None,
-    all_commits: Annotated[
-        bool, typer.Option("--all", help="Experiments of earlier commits as well.")
-    ] = False,
+    all_commits: AllCommits = False,
     as_json: AsJson = False,
 ) -> None:
     """DVC's experiments and the workspace as a table: where they differ, and what came of it.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from octrobust.cli import output
-from octrobust.cli.base import AsJson, examples, project
+from octrobust.cli.base import AllCommits, AsJson, examples, project
 from octrobust.cli.sweep import sweep
 from octrobust.errors import UserError, one_line_errors
 
@@ -30,9 +30,7 @@ def draw(
         Path | None,
         typer.Option(help="A PNG file. The default is reports/sweeps/PARAMETER.png."),
     ] = None,
-    all_commits: Annotated[
-        bool, typer.Option("--all", help="Experiments of earlier commits as well.")
-    ] = False,
+    all_commits: AllCommits = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw the finished experiments against the parameter that was swept.

@@ -8,16 +8,19 @@ DISCLAIMER = "Not for clinical use: not for diagnosis, triage or any decision ab
 _SOURCES = {
     "phantom": "The model was trained on synthetic images: what it says of a real scan means "
     "nothing.",
-    "folder": "The model was trained on a folder of the user's own images: it knows no other "
-    "scanner, clinic or disease.",
     "kermany": "The model was trained on Kermany 2018 (OCT2017): it knows no other scanner, clinic "
     "or disease.",
 }
+# Any other source is one that the user has, or has added.
+_OWN = (
+    "The model was trained on a folder of the user's own images: it knows no other scanner, clinic "
+    "or disease."
+)
 
 
 def about_the_data(params: Params) -> str:
     """What the model was trained on, and what it can therefore not speak about."""
-    return _SOURCES[params.data.source]
+    return _SOURCES.get(params.data.source, _OWN)
 
 
 def about_the_attack(params: Params) -> str:
@@ -35,7 +38,6 @@ def about_results(params: Params) -> str:
     """Under a picture of results."""
     data = {
         "phantom": "Synthetic images: these figures say nothing about patients.",
-        "folder": "The user's own images: the figures hold for these only.",
         "kermany": "Kermany 2018 (OCT2017): the figures say little about other sources.",
-    }[params.data.source]
+    }.get(params.data.source, "The user's own images: the figures hold for these only.")
     return f"{data} EAD has no budget. Not for clinical use."
