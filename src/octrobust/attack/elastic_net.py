@@ -240,9 +240,7 @@ class FistaSearch(Search[InFlight]):
         self._remember_first(at, margins, gradient)
         over = self.screen.before_step(at, margins, gradient) | self._settled(at, margins)
         self._step(at, margins, gradient, ~over)
-        over |= self.screen.after_step(at, ~over) | self._stuck(at)
-        self._next_const(at, over)
-        return at.step < self.attack.binary_search_steps
+        return over | self.screen.after_step(at, ~over) | self._stuck(at)
 
     def _step(self, at: InFlight, margins: Tensor, gradient: Tensor, which: Tensor) -> None:
         """A FISTA step for the images of `which` (n,) bool, from the momentum point."""
@@ -255,10 +253,9 @@ class FistaSearch(Search[InFlight]):
         at.current = torch.where(per_image(which), following, at.current)
         at.k = at.k + which
         self.iterations[at.row] += which
-        if self.progress:
-            self.progress(int(which.sum()))
+        self.tally.add(which)
 
-    def _next_const(self, at: InFlight, over: Tensor) -> None:
+    def _next_stage(self, at: InFlight, over: Tensor) -> Tensor:
         """Raise or bisect c where the search step is over, and begin the next one there."""
         attack = self.attack
         while over.any():
@@ -271,11 +268,11 @@ class FistaSearch(Search[InFlight]):
             const = torch.where(bracketed, (at.lower + at.upper) / 2, tenfold)
             at.const = torch.where(over, const, at.const)
             self.verdicts.begin(at.row[over])
-            if self.progress:
-                self.progress(int((attack.max_iter - at.k[over]).sum()))
+            self.tally.add((attack.max_iter - at.k) * over)
             at.step = at.step + over
             over = over & (at.step < attack.binary_search_steps)
             over = self._restart(at, over)
+        return at.step < attack.binary_search_steps
 
     def _restart(self, at: InFlight, which: Tensor) -> Tensor:
         """Back to the start for those of `which` (n,) bool. (n,) bool: where the search step is
@@ -304,9 +301,7 @@ class FistaSearch(Search[InFlight]):
 
     def _remember_first(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
         first = (at.step == 0) & (at.k == 0)
-        if not first.any():
-            return
-        self.view.first_margins[at.row[first]] = margins[first]
+        self.view.remember_first(first, margins, at.row)
         at.first_gradient = torch.where(per_image(first), gradient, at.first_gradient)
         if self.shortcuts.first_const == "linear":
             const = linear_const(margins, gradient, self.attack.confidence)

@@ -89,7 +89,8 @@ class ProjectionSearch(Search[Projecting]):
             rows = rows[~self.stuck[rows]]
             if not len(rows):
                 return
-            self.progress, self.aim = None, 4 * self.aim  # those were counted in full
+            self.aim *= 4
+            self.tally.close()  # those were counted in full
 
     def _board(self, rows: Tensor) -> Projecting:
         images, zero = self.x[rows], torch.zeros(len(rows), device=self.x.device)
@@ -99,13 +100,13 @@ class ProjectionSearch(Search[Projecting]):
 
     def _iterate(self, at: Projecting) -> Tensor:
         margins, gradient = self.view.margin_and_gradient(at.current, at.row)
-        first = self.view.first_margins[at.row]
-        self.view.first_margins[at.row] = torch.where(at.k == 0, margins, first)
+        self.view.remember_first(at.k == 0, margins, at.row)
         self._judge(at, margins)
         at.k = at.k + 1
         self.iterations[at.row] += 1
-        stuck = self._step(at, margins, gradient)
-        return ~self._is_over(at, stuck)
+        self.tally.add(torch.ones_like(at.k))
+        self.stuck[at.row] = self._step(at, margins, gradient)
+        return self._settled(at) | (at.k >= self.budget) | self.stuck[at.row]
 
     def _judge(self, at: Projecting, margins: Tensor) -> None:
         """Offer the iterates that may succeed; aim further after a failure, less far after a
@@ -145,17 +146,16 @@ class ProjectionSearch(Search[Projecting]):
         at.current = torch.where(returns, at.x, following)
         return (needed > 0) & (at.current == at.x).flatten(1).all(1)
 
-    def _is_over(self, at: Projecting, stuck: Tensor) -> Tensor:
+    def _settled(self, at: Projecting) -> Tensor:
         patience = self.shortcuts.patience or PATIENCE
-        settled = torch.isfinite(at.nearest) & (at.k - at.nearest_k > patience)
-        spent = at.k >= self.budget
-        last = spent & ~settled  # its iterate is unseen
+        return torch.isfinite(at.nearest) & (at.k - at.nearest_k > patience)
+
+    def _next_stage(self, at: Projecting, over: Tensor) -> Tensor:
+        """There is none: an image that is over leaves."""
+        last = (at.k >= self.budget) & ~self._settled(at)  # its iterate is unseen
         self.verdicts.consider(last, at.current, at.row, self._distance(at), at.const)
-        self.stuck[at.row] = stuck
-        over = settled | spent | stuck
-        if self.progress:
-            self.progress(len(at) + int((self.budget - at.k[over]).sum()))
-        return over
+        self.tally.add((self.budget - at.k) * over)
+        return ~over
 
 
 def project(gradient: Tensor, x: Tensor, needed: Tensor, beta: float) -> tuple[Tensor, Tensor]:

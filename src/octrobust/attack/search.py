@@ -1,7 +1,12 @@
-"""What every search shares: images board, are worked on together, and leave when they are done."""
+"""What every search shares: images board, are worked on together, and leave when they are done.
+
+The host waits for the device where it asks which iterates are candidates, what they are, and which
+stages are over: three times an iteration at most, and once for each batch of candidates. All else
+is queued, so that a GPU is seldom idle."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Flight)
 Progress = Callable[[int], None]
+_TOLD_EVERY = 0.2  # seconds
 
 
 class View:
@@ -41,6 +47,10 @@ class View:
         """Margins (n,) and their gradients (n, C, H, W) at images for these rows."""
         return self.network.margin_and_gradient(images, self._y[rows])
 
+    def remember_first(self, which: Tensor, margins: Tensor, rows: Tensor) -> None:
+        """The margins (n,) of `which` (n,) bool are those at the clean images."""
+        self.first_margins[rows] = torch.where(which, margins, self.first_margins[rows])
+
     def may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
         """Where a success of the original network is not ruled out: (n,) bool."""
         return self.within_reach(self.network.margin(images, self._y[rows]), rows)
@@ -52,6 +62,33 @@ class View:
     def doubt(self, rows: Tensor) -> Tensor:
         """How far a margin may be off, (n,)."""
         return self.network.slack * self.first_margins[rows].abs()
+
+
+class Tally:
+    """Image iterations counted on the device, and told to `progress` now and then: to read the
+    count is to wait until the device has nothing left to do."""
+
+    def __init__(self, progress: Progress | None, device: torch.device) -> None:
+        self._progress, self._told_at = progress, time.monotonic()
+        self._made = torch.zeros((), dtype=torch.int64, device=device)
+
+    def add(self, made: Tensor) -> None:
+        """Iterations made or skipped, of any shape: their sum."""
+        if self._progress:
+            self._made += made.sum()
+            if time.monotonic() - self._told_at > _TOLD_EVERY:
+                self.tell()
+
+    def tell(self) -> None:
+        if self._progress:
+            self._progress(int(self._made))
+            self._made.zero_()
+            self._told_at = time.monotonic()
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        self.tell()
+        self._progress = None
 
 
 class Search(ABC, Generic[F]):
@@ -66,11 +103,12 @@ class Search(ABC, Generic[F]):
         view: the network as the search sees it.
         verdicts: the best examples so far.
         iterations: (N,) int64, made for each image.
+        tally: of those and of the ones left out.
     """
 
     def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
         self.attack, self.x = attack, x
-        self.shortcuts, self.progress = attack.shortcuts, progress
+        self.shortcuts, self.tally = attack.shortcuts, Tally(progress, x.device)
         network = SearchModel(
             attack.model,
             x.shape[1],
@@ -101,7 +139,11 @@ class Search(ABC, Generic[F]):
 
     @abstractmethod
     def _iterate(self, at: F) -> Tensor:
-        """One iteration for every image in flight. (n,) bool: which are not done."""
+        """One iteration for every image in flight. (n,) bool: where it was a stage's last."""
+
+    @abstractmethod
+    def _next_stage(self, at: F, over: Tensor) -> Tensor:
+        """What follows where a stage is over, of one image at least. (n,) bool: which stay."""
 
     def run(self, rows: Tensor) -> None:
         """Attack the images in these rows, `room` of them at once."""
@@ -111,5 +153,8 @@ class Search(ABC, Generic[F]):
             if free and len(rows) and (self.attack.speed.refill or not len(flight)):
                 boarding, rows = rows[:free], rows[free:]
                 flight = flight.joined(self._board(boarding))
-            flight = flight.only(self._iterate(flight))
+            over = self._iterate(flight)
+            if over.any():
+                flight = flight.only(self._next_stage(flight, over))
         self.verdicts.finish()
+        self.tally.tell()

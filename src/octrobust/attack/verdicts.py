@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,6 +59,8 @@ class Verdicts:
         self.const = torch.full_like(self.distance, torch.nan)
         self.found = torch.zeros_like(self.distance, dtype=torch.bool)
         self._step = [0] * len(x)  # of every image, the search step under way
+        # `found` and `distance` once more, where no device has to be waited for.
+        self._known, self._best = [False] * len(x), [math.inf] * len(x)
 
     def matters(self, rows: Tensor, distance: Tensor) -> Tensor:
         """Where a success at this distance would change anything: (n,) bool."""
@@ -73,9 +76,10 @@ class Verdicts:
 
     def offer(self, images: Tensor, rows: Tensor, distance: Tensor, const: Tensor) -> None:
         """Candidates (n, C, H, W) for the images in `rows`, with their distances and c, (n,)."""
-        values = zip(rows.tolist(), distance.tolist(), const.tolist(), strict=True)
+        # One look at the device; float32 has every row up to 2 ** 24.
+        values = torch.stack((rows.float(), distance, const), 1).tolist()
         self._pending += [
-            _Candidate(row, self._step[row], image.clone(), distance, const)
+            _Candidate(int(row), self._step[int(row)], image.clone(), distance, const)
             for (row, distance, const), image in zip(values, images, strict=True)
         ]
         while len(self._pending) >= self._room:
@@ -94,6 +98,7 @@ class Verdicts:
         self.found[rows] = False
         for row in rows.tolist():
             self._step[row] += 1
+            self._known[row] = False
 
     def finish(self) -> None:
         """Make sure that nothing is pending."""
@@ -108,7 +113,7 @@ class Verdicts:
     def _decides(self, candidate: _Candidate) -> bool:
         """Whether its search step may depend on it."""
         row = candidate.row
-        return candidate.step == self._step[row] and not bool(self.found[row])
+        return candidate.step == self._step[row] and not self._known[row]
 
     def _ask(self, urgent: set[int]) -> None:
         """About one batch, of `urgent` rows first. Candidates behind one that has passed wait."""
@@ -131,11 +136,11 @@ class Verdicts:
 
     def _confirm(self, asked: list[_Candidate]) -> None:
         answers = self._succeeds(*self._question(asked)).tolist()
-        best = self.distance.tolist()
+        best = self._best
         for candidate in (c for c, success in zip(asked, answers, strict=True) if success):
             row = candidate.row
             if candidate.step == self._step[row]:
-                self.found[row] = True
+                self.found[row] = self._known[row] = True
             if candidate.distance < best[row]:
                 best[row] = candidate.distance
                 self.x_adv[row] = candidate.image
