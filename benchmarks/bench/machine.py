@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,6 +16,7 @@ import torch
 
 from bench.implementations import PEERS
 from octrobust.files import project_home
+from octrobust.machine import cpu_field, processor
 from octrobust.tracking.provenance import revision
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile")
@@ -33,9 +33,9 @@ PACKAGES = (
 def describe(threads: int, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """Machine, versions, revision, command and date, for the JSON."""
     return {
-        "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
-        "flags": [flag for flag in FLAGS if flag in _cpu_field("flags").split()],
+        "flags": [flag for flag in FLAGS if flag in cpu_field("flags").split()],
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": threads,
@@ -49,7 +49,7 @@ def describe(threads: int, packages: Sequence[str] = PACKAGES) -> dict[str, Any]
 
 def has_bf16(device: str) -> bool:
     """Whether the device computes in bfloat16 at all, rather than by emulation."""
-    return device == "cuda" or "avx512_bf16" in _cpu_field("flags").split()
+    return device == "cuda" or "avx512_bf16" in cpu_field("flags").split()
 
 
 def in_words(machine: dict[str, Any]) -> str:
@@ -73,11 +73,3 @@ def _version(name: str) -> str | None:
         for found in metadata.distributions(name=name, path=path):
             return found.version
     return None
-
-
-def _cpu_field(name: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from octrobust.machine import processor
 from octrobust.planning import devices
 from octrobust.planning.devices import Device
 from octrobust.planning.estimate import Planned, total
@@ -21,7 +21,7 @@ def as_json(
 ) -> dict[str, Any]:
     """Everything in the units of `Planned`: bytes, seconds, FLOPs."""
     return {
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
         "calibration": measured,
         "gpu": asdict(gpu) if gpu else None,
         "assumed": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 import octrobust
 from octrobust.config import Params
 from octrobust.files import sha256_file
+from octrobust.machine import processor
 from octrobust.report.results import Results
 from octrobust.report.wording import duration
 
@@ -38,6 +40,7 @@ def origins(project: Path, results: Results, given: Mapping[str, str]) -> list[t
         ("Data", f"{index}, sha256 {sha256_file(project / index)}; it lists that of every image"),
         *given.items(),
         ("Times", spent),
+        ("Written", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, on {processor()}"),
         ("octrobust", octrobust.__version__),
         ("Python", platform.python_version()),
         ("Packages", versions),
