@@ -200,6 +200,9 @@ def memory(
     size: Size = 80,
     batch: Annotated[int, typer.Option(help="Images at once and in a shard.", min=2)] = 32,
     counts: Annotated[str, typer.Option(help="Numbers of images, with commas.")] = "256,1024,4096",
+    linear: Annotated[
+        str, typer.Option(help="The same on a linear network, with commas.")
+    ] = "1024,15000",
     channels: Channels = "grey",
     device: Device = "auto",
     threads: Threads = 0,
@@ -208,7 +211,7 @@ def memory(
     """Peak memory of our attack through the pipeline's shards, by number of images."""
     parameters = Parameters(binary_search_steps=1, max_iter=2, initial_const=1.0)
     setting = _setting(size, batch, batch, channels, parameters, device, threads, repeats=1)
-    parts.memory(setting, trained(size), _budgets(counts), out)
+    parts.memory(setting, trained(size), _budgets(counts), _budgets(linear), out)
 
 
 @app.command("suite")

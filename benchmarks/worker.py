@@ -19,10 +19,10 @@ import torch
 from bench import implementations
 from bench.counting import Counted
 from bench.floor import measure_floor
-from bench.memory import peak_memory
+from bench.memory import LINEAR, peak_memory
 from bench.passes import measure_passes
 from bench.training import measure_notebooks, measure_ours, measure_training_floor
-from torch import Tensor
+from torch import Tensor, nn
 
 from octrobust.attack import distances
 from octrobust.attack.shards import Clean, craft
@@ -53,6 +53,11 @@ def _network(spec: Spec, channels_last: bool = False) -> OCTClassifier:
     """As facenet-pytorch builds it, in torch's own layout: channels-last is a speed-up of ours."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return load_model(Path(spec["model"]), spec["device"]).to(memory_format=layout)
+
+
+def _linear(x: np.ndarray[Any, Any]) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(x[0, :1].size, 2)).eval()
 
 
 def judge(network: OCTClassifier, x: Tensor, x_adv: Tensor, y: Tensor, beta: float) -> Spec:
@@ -149,8 +154,9 @@ def profiled(spec: Spec) -> Spec:
 
 def crafted(spec: Spec) -> Spec:
     """Peak memory and seconds of `images` images through the pipeline's shards."""
-    x, y = (array.numpy() for array in _images(spec, torch.device("cpu")))
-    network = _network(spec)
+    x = _images(spec, torch.device("cpu"))[0].numpy()
+    network = _linear(x) if spec["network"] == LINEAR else _network(spec)
+    y = predict(network, torch.from_numpy(x[:, :1]))
     parameters = implementations.Parameters(**spec["parameters"])
     ours = implementations.our_attack(network, parameters, {}, spec["batch"])
     count, folder = spec["images"], Path(spec["folder"])

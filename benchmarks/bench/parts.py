@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import implementations, machine, plots
 from bench.implementations import Implementation, Parameters
+from bench.memory import LINEAR
 from bench.network import Pool
 from bench.runs import Record, Setting, Workbench, take_turns
 
@@ -108,15 +109,20 @@ def _our_precisions(setting: Setting) -> list[tuple[Implementation, str]]:
     return [*some, (tf32, "TF32")] if setting.device == "cuda" else some
 
 
-def memory(setting: Setting, pool: Pool, counts: Sequence[int], out: Path) -> Path:
-    """Peak memory of our attack through the pipeline's shards, for growing sets."""
+def memory(
+    setting: Setting, pool: Pool, counts: Sequence[int], linear: Sequence[int], out: Path
+) -> Path:
+    """Peak memory of our attack through the pipeline's shards, for growing sets: on the network,
+    and on a linear one."""
     path = out / f"memory-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
     with Workbench(setting, pool) as bench:
         record = Record(path, "memory", setting.threads, **bench.about())
-        for count in counts:
+        each = [("trained", count) for count in counts] + [(LINEAR, count) for count in linear]
+        for network, count in each:
+            about = {"images": count, "network": network}
             with tempfile.TemporaryDirectory() as folder:
-                found = bench.work("crafted", f"{count} images", images=count, folder=folder)
-            record.add({"name": f"{count} images", "images": count, **found})
+                found = bench.work("crafted", f"{network}, {count}", folder=folder, **about)
+            record.add({"name": f"{network}, {count} images", **about, **found})
     return _finish(record)
 
 

@@ -182,16 +182,18 @@ def _floor(where: str, document: Document) -> Iterator[Verdict]:
 
 
 def _flat(where: str, document: Document) -> Iterator[Verdict]:
-    runs = sorted(statistics.good(document), key=lambda run: int(run["images"]))
-    if len(runs) > 1:
-        small, large = runs[0], runs[-1]
-        measured = ", ".join(f"{run['images']}: {number(run['rss_mib'])} MiB" for run in runs)
-        what = (
-            f"memory flat in the number of images: {large['images']} within 10 % of "
-            f"{small['images']}"
-        )
-        flat = large["rss_mib"] <= FLAT * small["rss_mib"]
-        yield what, where, measured, _yes(flat)
+    every = sorted(statistics.good(document), key=lambda run: int(run["images"]))
+    for network in dict.fromkeys(run["network"] for run in every):
+        runs = [run for run in every if run["network"] == network]
+        if len(runs) > 1:
+            small, large = runs[0], runs[-1]
+            measured = ", ".join(f"{run['images']}: {number(run['rss_mib'])} MiB" for run in runs)
+            what = (
+                f"memory flat in the number of images, {network} network: {large['images']} "
+                f"within 10 % of {small['images']}"
+            )
+            flat = large["rss_mib"] <= FLAT * small["rss_mib"]
+            yield what, where, measured, _yes(flat)
 
 
 def _yes(reached: bool) -> str:

@@ -42,7 +42,7 @@ FEW_ROWS = [
     *(OURS, OURS_SHORT, PROJECTION),
 ]
 # From where the allocator has settled: 64 images end before it has.
-MEMORY_COUNTS = (256, 1024, 4096)
+MEMORY_COUNTS, LINEAR_COUNTS = (256, 1024, 4096), (1024, 15000)
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ def _memory(setting: Setting, out: Path) -> Part:
     return Part(
         "memory",
         tiny,
-        lambda: parts.memory(tiny, trained(tiny.size), MEMORY_COUNTS, out),
+        lambda: parts.memory(tiny, trained(tiny.size), MEMORY_COUNTS, LINEAR_COUNTS, out),
         sum(MEMORY_COUNTS) * (2 * 2.5 + 4),
-        len(MEMORY_COUNTS),
+        len(MEMORY_COUNTS) + len(LINEAR_COUNTS),
     )
 
 

@@ -88,7 +88,8 @@ def test_the_slowest_turn_decides_against_the_fastest_peer() -> None:
 def test_memory_that_grows_is_not_flat() -> None:
     def measured(*mib: float) -> list[dict[str, Any]]:
         return [
-            run(f"{i}", 1.0, [0.1], images=4**i) | {"rss_mib": value} for i, value in enumerate(mib)
+            run(f"{i}", 1.0, [0.1], images=4**i) | {"rss_mib": value, "network": "linear"}
+            for i, value in enumerate(mib)
         ]
 
     ((_, reached),) = verdicts("memory", measured(200, 210, 215)).values()
