@@ -258,7 +258,7 @@ def _memory(document: Document) -> list[str]:
     head = ["through `octrobust.attack.shards.craft`", "peak memory above start, MiB"]
     return [
         table([*head, "CUDA, MiB", "seconds"], rows),
-        "The linear network has no buffers to speak of: what it shows is kept by the pipeline.",
+        "A linear network has no buffers to speak of: what it shows is kept by the pipeline.",
         *_errors(document),
     ]
 
