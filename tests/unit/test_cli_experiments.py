@@ -236,6 +236,23 @@ def test_output_of_another_dvc_is_one_line(dvc: dict[str, Any]) -> None:
     assert "dvc exp show" in one_error(octrobust("compare").stderr)
 
 
+@pytest.mark.parametrize(("failures", "code"), [(read.LOOKS - 1, 0), (read.LOOKS, 2)])
+def test_an_experiment_that_ends_while_dvc_looks_does_not_end_the_watching(
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch, failures: int, code: int
+) -> None:
+    told, left = read.dvc, [failures]
+
+    def answer(project: Path, *arguments: str) -> str:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise UserError("dvc exp show: directory '/p/.dvc/tmp/exps/tmp6j/.dvc' does not exist")
+        return told(project, *arguments)
+
+    monkeypatch.setattr(read, "dvc", answer)
+    monkeypatch.setattr(read.time, "sleep", lambda seconds: None)
+    assert octrobust("compare").exit_code == code
+
+
 def test_what_dvc_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real DVC, in a folder that is no repository of it."""
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")

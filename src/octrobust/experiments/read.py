@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from octrobust.experiments.grid import leaves
 FILES = {"metrics/summary.json": "", "metrics/attack/test.json": "attack@test."}
 ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it is the best
 WORKSPACE = "workspace"
+FOLDERS = ".dvc/tmp/exps/"  # where experiments of the queue work
+LOOKS = 5
 Kind = Literal["workspace", "commit", "experiment"]
 
 
@@ -54,7 +57,7 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
     Raises:
         UserError: DVC cannot say.
     """
-    told = dvc(project, "exp", "show", "--json", *(["--all-commits"] if all_commits else []))
+    told = _shown(project, ["--all-commits"] if all_commits else [])
     try:
         found = list(_experiments(json.loads(told), all_commits))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -63,6 +66,18 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
             "of the versions that pyproject.toml asks for?"
         ) from None
     return found
+
+
+def _shown(project: Path, options: list[str]) -> str:
+    """DVC looks into the folders of experiments at work, and fails if one ends meanwhile."""
+    for _ in range(LOOKS - 1):
+        try:
+            return dvc(project, "exp", "show", "--json", *options)
+        except UserError as error:
+            if FOLDERS not in str(error):
+                raise
+            time.sleep(1)
+    return dvc(project, "exp", "show", "--json", *options)
 
 
 def _experiments(told: list[dict[str, Any]], all_commits: bool) -> Iterator[Experiment]:
