@@ -106,9 +106,13 @@ class Verdicts:
             self._ask({c.row for c in (*self._pending, *self._passed)})
 
     def take(self, rows: Tensor, other: Verdicts) -> None:
-        """What was found for other's images, as that of these rows."""
+        """What was found for other's images, as that of these rows, when both are finished."""
         self.x_adv[rows] = other.x_adv
         self.distance[rows], self.const[rows] = other.distance, other.const
+
+    def _counts(self, candidate: _Candidate) -> bool:
+        """Whether the answer would still change anything."""
+        return candidate.distance < self._best[candidate.row] or self._decides(candidate)
 
     def _decides(self, candidate: _Candidate) -> bool:
         """Whether its search step may depend on it."""
@@ -136,18 +140,17 @@ class Verdicts:
 
     def _confirm(self, asked: list[_Candidate]) -> None:
         answers = self._succeeds(*self._question(asked)).tolist()
-        best = self._best
         for candidate in (c for c, success in zip(asked, answers, strict=True) if success):
             row = candidate.row
             if candidate.step == self._step[row]:
                 self.found[row] = self._known[row] = True
-            if candidate.distance < best[row]:
-                best[row] = candidate.distance
+            if candidate.distance < self._best[row]:
+                self._best[row] = candidate.distance
                 self.x_adv[row] = candidate.image
                 self.distance[row] = candidate.distance
                 self.const[row] = candidate.const
         self._passed, self._pending = (
-            [c for c in _without(some, asked) if c.distance < best[c.row] or self._decides(c)]
+            [c for c in _without(some, asked) if self._counts(c)]
             for some in (self._passed, self._pending)
         )
 

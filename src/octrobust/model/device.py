@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from octrobust.config import Compute
 from octrobust.cores import cores
 from octrobust.distributed import place
 from octrobust.errors import UserError
+from octrobust.machine import cpu_field
 
 
 def select_device(compute: Compute) -> torch.device:
@@ -48,11 +47,4 @@ def use_bf16(precision: str, device: torch.device) -> bool:
         return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return _cpu_has_amx()
-
-
-def _cpu_has_amx() -> bool:
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
+    return "amx_bf16" in cpu_field("flags")
