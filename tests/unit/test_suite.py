@@ -78,8 +78,10 @@ def test_stronger_attacks_turn_more(
     assert least["deepfool"] < least["hop_skip_jump"]
 
 
-def test_a_battery_repeats_itself_and_leaves_the_generators_alone(small_network: Trained) -> None:
+def test_a_battery_repeats_itself_and_leaves_all_else_alone(small_network: Trained) -> None:
     model, x, y = small_network
+    learning = [parameter.requires_grad for parameter in model.parameters()]
+    model.zero_grad()
     states = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     model.train()
     try:
@@ -89,6 +91,8 @@ def test_a_battery_repeats_itself_and_leaves_the_generators_alone(small_network:
         assert model.training
     finally:
         model.eval()
+    assert [parameter.requires_grad for parameter in model.parameters()] == learning
+    assert all(parameter.grad is None for parameter in model.parameters())
     np.testing.assert_array_equal(np.random.get_state()[1], states[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[1])
 

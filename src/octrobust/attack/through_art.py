@@ -149,7 +149,7 @@ def _through_art(
     def run(x: Tensor, y: Tensor) -> Tensor:
         from art.estimators.classification import PyTorchClassifier
 
-        with evaluating(model), float32(), _numpy_seed(seed):
+        with evaluating(model), _frozen(model), float32(), _numpy_seed(seed):
             classifier = PyTorchClassifier(
                 _Float32(model),
                 loss=nn.CrossEntropyLoss(),
@@ -163,6 +163,19 @@ def _through_art(
         return torch.from_numpy(np.clip(found, 0.0, 1.0).astype(np.float32)).to(x.device)
 
     return run
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients of parameters, which ART's backward passes would make for nothing."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
