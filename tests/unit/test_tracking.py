@@ -339,6 +339,12 @@ def test_the_summary_fills_the_parent_and_the_stages_point_at_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)  # silently reused by MLflow's fluent API
+    each = {"cmd": "true", "desc": "Trained: ${key}, ${data.image_size} px"}
+    steps = {
+        "split": {"cmd": "true", "desc": "Images dealt out"},
+        "train": {"foreach": "${train.variants}", "do": each},
+    }
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": steps}))
     Path("reports").mkdir()
     Path("reports/index.html").write_text("<h1>Report</h1>")
     record("split")
@@ -348,6 +354,11 @@ def test_the_summary_fills_the_parent_and_the_stages_point_at_it(
     (parent,) = parents(project)
     assert parent.data.tags["octrobust.kind"] == "experiment"
     assert parent.info.status == "RUNNING"
+    assert parent.data.tags["mlflow.note.content"].startswith("Under way")
+    assert {run.data.tags["mlflow.note.content"] for run in stages(project)} == {
+        "Images dealt out",
+        "Trained: config_1, 80 px",
+    }
 
     add_summary({"accuracy_config_1": 0.9, "n": {"CNV": 4}}, artifacts=[Path("reports")])
     assert tracking.flush().logged == ("report",)

@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from octrobust.tracking.records import Dataset
 # What decides how a run behaves. Parameters, dvc.lock and metrics change in every experiment, so
 # counting them would call every run dirty.
 _CODE = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements.lock")
-_EACH = re.compile(r"\$\{\s*(?:item|key)\s*\}")
-_OF_EACH = re.compile(r"\$\{\s*item\.(\w+)\s*\}")
+_VALUE = re.compile(r"\$\{\s*([\w.]+)\s*\}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -44,11 +43,13 @@ def experiment(project: Path) -> tuple[str, str]:
 
 
 def tags(project: Path, stage: str) -> dict[str, str]:
-    """Revision, DVC experiment, user and source, under MLflow's own names where it has one."""
+    """Revision, DVC experiment, user, source and what the stage does, under MLflow's own names
+    where it has one."""
     found = {
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": f"dvc.yaml:{stage}",
+        "mlflow.note.content": about(project, stage),
         "octrobust.dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "octrobust.dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
     }
@@ -68,6 +69,12 @@ def revision(project: Path) -> dict[str, str]:
         return {}
     edited = found["octrobust.git_dirty"] == "true"
     return {"Git revision": commit + (" with uncommitted edits" if edited else "")}
+
+
+def about(project: Path, stage: str) -> str:
+    """What the stage does, as dvc.yaml has it; empty where that does not say."""
+    entry, filled = _defined(project, stage)
+    return filled(str(entry.get("desc", "")))
 
 
 def datasets(project: Path, stage: str, *, everything: bool = False) -> list[Dataset]:
@@ -109,16 +116,31 @@ def _lock_entries(project: Path, part: str) -> Iterator[tuple[str, Mapping[str, 
 
 def _reads(project: Path, stage: str) -> list[str]:
     """The dependencies of `stage` under data/ as dvc.yaml gives them."""
+    entry, filled = _defined(project, stage)
+    deps = [filled(str(dep)) for dep in entry.get("deps", [])]
+    return list(dict.fromkeys(dep for dep in deps if dep.startswith("data/")))
+
+
+def _defined(project: Path, stage: str) -> tuple[dict[str, Any], Callable[[str], str]]:
+    """The entry of `stage` in dvc.yaml, and what puts values in the place of its `${...}`."""
     name, _, item = stage.partition("@")
     entry = read_yaml(project / "dvc.yaml").get("stages", {}).get(name, {})
-    deps = entry.get("do", entry).get("deps", [])
-    values = read_yaml(project / "params.yaml")
-    for part in [*str(entry.get("foreach", "")).strip("${} ").split("."), item]:
-        found = values.get(part) if isinstance(values, dict) else None
-        values = found if isinstance(found, dict) else {}
-    filled = [_OF_EACH.sub(lambda m: str(values.get(m[1])), dep) for dep in map(str, deps)]
-    named = [_EACH.sub(item, dep) for dep in filled]
-    return list(dict.fromkeys(dep for dep in named if dep.startswith("data/")))
+    params = read_yaml(project / "params.yaml")
+    each = _at(params, f"{str(entry.get('foreach', '')).strip('${} ')}.{item}")
+
+    def value(found: re.Match[str]) -> str:
+        first, _, rest = found[1].partition(".")
+        if first not in ("item", "key"):
+            return str(_at(params, found[1]))
+        return str(_at(each, rest)) if rest else item
+
+    return entry.get("do", entry), lambda text: _VALUE.sub(value, text)
+
+
+def _at(values: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _title(params: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "octrobust"
+# At the top of an experiment's own run, until its summary is there.
+_UNFINISHED = "Under way, or ended before its report: the numbers come with the last stage."
 # The experiment's description in MLflow's page, where a bare table shows no metric at all.
 _ABOUT = (
     "**[Compare the experiments](#/experiments/{id}/runs?workflowType=machine_learning"
@@ -148,6 +150,7 @@ class Store:
             "octrobust.kind": "experiment",
             "octrobust.experiment": record.experiment,
             "mlflow.source.name": "dvc.yaml",
+            "mlflow.note.content": _UNFINISHED,
         }
         started = _milliseconds(record.started)
         return self._client.create_run(self._experiment, started, tags, record.experiment_name)
