@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from octrobust.cli import app
 from octrobust.errors import UserError
-from octrobust.experiments import queue, read, sweep, table
+from octrobust.experiments import command, queue, read, sweep, table
+from octrobust.experiments.command import NoAnswerError
 from octrobust.experiments.grid import points
 from tests.conftest import one_error
 
@@ -68,7 +70,7 @@ def dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     answers: dict[str, Any] = {"told": shown(), "calls": []}
 
-    def answer(project: Path, *arguments: str) -> str:
+    def answer(project: Path, *arguments: str, seconds: float | None = None) -> str:
         answers["calls"].append(arguments)
         return json.dumps(answers["told"])
 
@@ -236,21 +238,41 @@ def test_output_of_another_dvc_is_one_line(dvc: dict[str, Any]) -> None:
     assert "dvc exp show" in one_error(octrobust("compare").stderr)
 
 
-@pytest.mark.parametrize(("failures", "code"), [(read.LOOKS - 1, 0), (read.LOOKS, 2)])
+GONE = UserError("dvc exp show: directory '/p/.dvc/tmp/exps/tmp6j/.dvc' does not exist")
+SILENT = NoAnswerError("dvc exp show: no answer within 60 seconds")
+REFUSED = UserError("dvc exp show: you are not inside of a DVC repository")
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "code"),
+    [
+        (GONE, read.LOOKS - 1, 0),
+        (SILENT, read.LOOKS - 1, 0),
+        (GONE, read.LOOKS, 2),
+        (REFUSED, 1, 2),
+    ],
+)
 def test_an_experiment_that_ends_while_dvc_looks_does_not_end_the_watching(
-    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch, failures: int, code: int
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: UserError, failures: int, code: int
 ) -> None:
     told, left = read.dvc, [failures]
 
-    def answer(project: Path, *arguments: str) -> str:
+    def answer(project: Path, *arguments: str, **options: Any) -> str:
         left[0] -= 1
         if left[0] >= 0:
-            raise UserError("dvc exp show: directory '/p/.dvc/tmp/exps/tmp6j/.dvc' does not exist")
-        return told(project, *arguments)
+            raise error
+        return told(project, *arguments, **options)
 
     monkeypatch.setattr(read, "dvc", answer)
     monkeypatch.setattr(read.time, "sleep", lambda seconds: None)
     assert octrobust("compare").exit_code == code
+
+
+def test_a_dvc_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(command, "command", lambda *arguments: asleep)
+    with pytest.raises(NoAnswerError, match=r"dvc exp show: no answer within 0\.5 seconds"):
+        command.dvc(tmp_path, "exp", "show", seconds=0.5)
 
 
 def test_what_dvc_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,22 +10,35 @@ from pathlib import Path
 from octrobust.errors import UserError
 
 
-def dvc(project: Path, *arguments: str) -> str:
+class NoAnswerError(UserError):
+    """DVC was ended, having said nothing for too long."""
+
+
+def dvc(project: Path, *arguments: str, seconds: float | None = None) -> str:
     """What `dvc ARGUMENTS` prints, run in `project` by this Python.
+
+    Args:
+        seconds: after so many it is ended.
 
     Raises:
         UserError: it failed; with DVC's own reason.
+        NoAnswerError: it was ended.
     """
-    done = subprocess.run(
-        command(*arguments),
-        cwd=project,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    name = f"dvc {' '.join(arguments[:2])}"
+    try:
+        done = subprocess.run(
+            command(*arguments),
+            cwd=project,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NoAnswerError(f"{name}: no answer within {seconds:g} seconds") from None
     if done.returncode:
-        raise UserError(f"dvc {' '.join(arguments[:2])}: {_reason(done.stderr or done.stdout)}")
+        raise UserError(f"{name}: {_reason(done.stderr or done.stdout)}")
     return done.stdout
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from octrobust.config import HARDENED
 from octrobust.errors import UserError
-from octrobust.experiments.command import dvc
+from octrobust.experiments.command import NoAnswerError, dvc
 from octrobust.experiments.grid import leaves
 
 # Metrics files, and what their names begin with here.
@@ -20,6 +20,7 @@ ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it i
 WORKSPACE = "workspace"
 FOLDERS = ".dvc/tmp/exps/"  # where experiments of the queue work
 LOOKS = 5
+PATIENCE = 60.0  # seconds for a look; what it found is kept by DVC, so that the next is quicker
 Kind = Literal["workspace", "commit", "experiment"]
 
 
@@ -68,16 +69,17 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
     return found
 
 
-def _shown(project: Path, options: list[str]) -> str:
-    """DVC looks into the folders of experiments at work, and fails if one ends meanwhile."""
-    for _ in range(LOOKS - 1):
-        try:
-            return dvc(project, "exp", "show", "--json", *options)
-        except UserError as error:
-            if FOLDERS not in str(error):
-                raise
-            time.sleep(1)
-    return dvc(project, "exp", "show", "--json", *options)
+def _shown(project: Path, options: list[str], looks: int = LOOKS) -> str:
+    """What DVC shows. It looks into the folders of experiments at work: if one ends meanwhile, it
+    fails, or waits for ever for the rest of a file, and is asked again."""
+    try:
+        return dvc(project, "exp", "show", "--json", *options, seconds=PATIENCE)
+    except UserError as error:
+        meanwhile = FOLDERS in str(error) or isinstance(error, NoAnswerError)
+        if not meanwhile or looks == 1:
+            raise
+    time.sleep(1)
+    return _shown(project, options, looks - 1)
 
 
 def _experiments(told: list[dict[str, Any]], all_commits: bool) -> Iterator[Experiment]:
