@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.implementations import PEERS
+from bench.implementations import peers
 from octrobust.data.arrays import decode, to_grey
 
 Decoder = Callable[[Path, int], NDArray[np.uint8]]  # a file and a side R to (R, R)
@@ -23,16 +22,11 @@ PREPARE = "`prepare` itself, files written"
 
 
 def _cv2() -> Any:
-    _peers()
-    import cv2
+    with peers():
+        import cv2
 
     cv2.setNumThreads(1)  # the threads are the pool's
     return cv2
-
-
-def _peers() -> None:
-    if str(PEERS) not in sys.path:
-        sys.path.append(str(PEERS))
 
 
 def _geometry(width: int, height: int, side: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -93,8 +87,8 @@ def opencv_then_pillow(path: Path, side: int) -> NDArray[np.uint8]:
 
 
 def turbo_then_pillow(path: Path, side: int) -> NDArray[np.uint8]:
-    _peers()
-    import simplejpeg
+    with peers():
+        import simplejpeg
 
     grey = simplejpeg.decode_jpeg(path.read_bytes(), colorspace="GRAY")
     return _resized(grey[:, :, 0], side)
@@ -102,8 +96,8 @@ def turbo_then_pillow(path: Path, side: int) -> NDArray[np.uint8]:
 
 def decoding_alone(path: Path, side: int) -> NDArray[np.uint8]:
     """No resize: what no way to the same pixels can do without."""
-    _peers()
-    import simplejpeg
+    with peers():
+        import simplejpeg
 
     grey = simplejpeg.decode_jpeg(path.read_bytes(), colorspace="GRAY")
     return np.zeros((side, side), np.uint8) if grey is None else grey[:side, :side, 0]

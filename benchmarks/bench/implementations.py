@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,16 +184,23 @@ def crafter(
     library: str, model: nn.Module, parameters: Parameters, options: Options, batch: int
 ) -> Craft:
     """The implementation as a function; `batch` images at a time."""
-    if str(PEERS) not in sys.path:
-        sys.path.append(str(PEERS))
     build = {
         "art": _art,
         "foolbox": _foolbox,
         "torchattacks": _torchattacks,
         "advertorch": _advertorch,
     }[library]
-    try:
+    with peers():
         return build(model, parameters, batch, **options)
+
+
+@contextmanager
+def peers() -> Iterator[None]:
+    """Peers can be imported; one that is not there is one line."""
+    if str(PEERS) not in sys.path:
+        sys.path.append(str(PEERS))
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: run `make bench`, it does that") from None
 
