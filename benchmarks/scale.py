@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from bench import machine, tables
 from bench.images import phantoms, variations
-from bench.stages import new_checkout, python_stage, run_stage
+from bench.stages import ROOT, new_checkout, python_stage, run_stage
 
 from octrobust import config
 from octrobust.errors import one_line_errors
@@ -98,12 +98,7 @@ def _checkout(count: int, size: int) -> Path:
 
 
 def _changes(images: Path, splits: dict[str, int], size: int) -> dict[str, Any]:
-    static = {
-        "method": "static",
-        "learns_from": "data/adversarial/train",
-        "starts_from": "attacked",
-        **dict.fromkeys(("epochs", "learning_rate", "patience", "average", "inner")),
-    }
+    static = config.load(ROOT / "params.yaml").harden.variants["static"].model_dump()
     battery = {
         "models": ["config_1"],
         "images_per_class": None,

@@ -12,7 +12,11 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 
+import scale
 from bench import readme, statistics
+from bench.stages import new_checkout
+
+from octrobust import config
 
 OURS, PROJECTION = "octrobust", "octrobust, projection solver"
 HERE = Path("record.json")
@@ -115,3 +119,9 @@ def test_the_floor_counts_screens_as_arithmetic_and_leaves_verdicts_out() -> Non
         "**no**",
     )
     assert [reached for _, reached in found.values()] == ["**no**", "**no**"]
+
+
+def test_the_parameters_of_the_scale_runs_are_those_of_today(tmp_path: Path) -> None:
+    splits = {"train": 8, "validation": 2, "test": 2, "extra": 2}
+    new_checkout(tmp_path, scale._changes(tmp_path, splits, 75))
+    assert list(config.load(tmp_path / "params.yaml").harden.variants) == ["static"]
