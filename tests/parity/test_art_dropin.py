@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from art.attacks import EvasionAttack
 from art.attacks.evasion import ElasticNet as ShippedART
+from art.defences.preprocessor import SpatialSmoothing
 from art.defences.trainer import AdversarialTrainer
 from art.utils import to_categorical
 from torch import Tensor, nn
@@ -144,6 +146,50 @@ def test_attacks_in_the_classifiers_own_box(
     assert (classifier.predict(x_adv).argmax(axis=1) != y.numpy()).all()
     assert x_adv.min() >= low
     assert x_adv.max() <= high
+
+
+SHAPES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "a table": (lambda: nn.Linear(6, 3), (6,)),
+    "signals": (
+        lambda: nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(72, 3)),
+        (1, 20),
+    ),
+    "volumes": (
+        lambda: nn.Sequential(nn.Conv3d(1, 2, 3), nn.Flatten(), nn.Linear(64, 3)),
+        (1, 4, 6, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_inputs_of_any_shape(kind: str) -> None:
+    build, shape = SHAPES[kind]
+    torch.manual_seed(0)
+    model = build()
+    x = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+    classifier = art_classifier(model, x, nb_classes=3)
+    with torch.no_grad():
+        y = model(x).argmax(1).numpy()
+    settings = {**QUICK, "learning_rate": 0.1, "initial_const": 10.0}
+    x_adv = DropIn(classifier, **settings).generate(x.numpy())
+    assert x_adv.shape == x.shape
+    assert (classifier.predict(x_adv).argmax(axis=1) != y).all()
+    theirs = ShippedART(classifier, **settings).generate(x.numpy())
+    ours, by_art = (((a - x.numpy()) ** 2).sum() for a in (x_adv, theirs))
+    assert ours <= 1.1 * by_art
+
+
+def test_what_torch_cannot_follow_is_left_to_art(small_network: Trained) -> None:
+    """Preprocessing in NumPy, and inputs that ART's own attack takes without a box."""
+    model, x, y = small_network
+    smoothing = SpatialSmoothing(window_size=3, channels_first=True, clip_values=(0.0, 1.0))
+    smoothed = art_classifier(model, x, preprocessing_defences=smoothing)
+    boxless = art_classifier(Scaled(model), x, clip_values=None)
+    for classifier, inputs in ((smoothed, x), (boxless, 2 * x - 1)):
+        with pytest.warns(UserWarning, match="ART's own"):
+            found = DropIn(classifier, **QUICK).generate(inputs.numpy(), y.numpy())
+        expected = ShippedART(classifier, **QUICK).generate(inputs.numpy(), y.numpy())
+        np.testing.assert_array_equal(found, expected)
 
 
 class Watched(DropIn):

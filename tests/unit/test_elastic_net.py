@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from octrobust.attack import ElasticNet, ElasticNetResult, Shortcuts, Speed, search_model
 from octrobust.attack.elastic_net import shrink
+from octrobust.attack.search_model import SearchModel
 from octrobust.config import Model
 from octrobust.model.build import build, calibrate_batch_norm
 from octrobust.model.fold import FoldedInceptionResnet
@@ -399,6 +401,57 @@ def test_bad_images_are_refused(small_network: Trained) -> None:
         attack.run(x, y.float())
     with pytest.raises(ValueError, match="int64"):
         attack.run(x, y[:-1])
+
+
+def test_a_single_output_is_refused() -> None:
+    one = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    with pytest.raises(ValueError, match="K >= 2"):
+        ElasticNet(one).run(torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64))
+
+
+def see(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
+    """The search sees margins changed so."""
+    asked, looked = SearchModel.margin_and_gradient, SearchModel.margin
+
+    def both(self: SearchModel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        margins, gradient = asked(self, x, y)
+        return change(margins), gradient
+
+    monkeypatch.setattr(SearchModel, "margin_and_gradient", both)
+    monkeypatch.setattr(SearchModel, "margin", lambda self, x, y: change(looked(self, x, y)))
+
+
+@SOLVERS
+def test_an_image_that_the_search_alone_takes_for_wrong_is_attacked(
+    small_network: Trained, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    """Near the boundary the folded copy in bf16 may be on its other side. By how much is known."""
+    model, x, y = small_network
+    expected = ElasticNet(model, **QUICK, shortcuts=Shortcuts(solver=solver)).run(x, y)
+    off = -1.5 * margins(model, x, y).max()  # the nearest, and some more
+    assert (margins(model, x, y) + off > 0).any()
+    see(monkeypatch, lambda seen: seen + off)
+    found = ElasticNet(model, **QUICK, shortcuts=Shortcuts(solver=solver)).run(x, y)
+    assert found.success.all()
+    assert (margins(model, found.x_adv, y) > 0).all()
+    ratio = found.elastic_net / expected.elastic_net
+    assert ratio.max() < (1.01 if solver == "fista" else 1.3)
+
+
+@SOLVERS
+def test_what_the_search_alone_takes_for_a_success_is_none(
+    small_network: Trained, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    """A view that is right at the clean image and sees the boundary too early."""
+    model, x, y = small_network
+    early = 0.3 * margins(model, x, y).max()  # below 0
+    see(monkeypatch, lambda seen: torch.where(seen > 2 * early, seen - 2 * early, seen))
+    short = Shortcuts(solver=solver)
+    found = ElasticNet(model, **QUICK, shortcuts=short).run(x, y)
+    after = margins(model, found.x_adv, y)
+    assert (after[found.success] > 0).all()
+    assert found.success.any()
+    assert torch.equal(found.x_adv[~found.success], x[~found.success])
 
 
 @pytest.fixture(scope="module")

@@ -103,8 +103,18 @@ def test_the_plain_network_folds_too_and_others_do_not() -> None:
     headed.network.logits = nn.Sequential(nn.Dropout(), nn.Linear(512, 2))  # a head of one's own
     hooked = OCTClassifier()
     hooked.network.mixed_6a.register_forward_hook(lambda *_: None)
-    for other in (headed, hooked, OCTClassifier().double(), OCTClassifier().bfloat16()):
+    turned, batchwise = OCTClassifier(), OCTClassifier()
+    turned.network.mixed_6a.forward = lambda x: -x
+    batchwise.network.conv2d_1a.bn.running_var = None
+    others = (headed, hooked, turned, batchwise, OCTClassifier().double())
+    for other in (*others, OCTClassifier().bfloat16()):
         assert not can_fold(other, 1)
+    everywhere = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert not can_fold(OCTClassifier(), 1)
+    finally:
+        everywhere.remove()
+    assert can_fold(OCTClassifier(), 1)
 
     class Changed(OCTClassifier):
         """Its forward may be anything."""

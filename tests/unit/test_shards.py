@@ -246,6 +246,40 @@ def test_a_record_changed_by_hand_is_found(
     )
 
 
+def test_with_a_confidence_what_was_wrong_stays_as_it_is(
+    small_network: Trained, tmp_path: Path
+) -> None:
+    """The engine pushes on where the clean image is wrong, but not by the confidence."""
+    model, x, y = small_network
+    targets = y.numpy().copy()
+    targets[5] = 1 - targets[5]
+    with torch.no_grad():
+        by = float(model(x[[5]]).diff(dim=1).abs())
+    sure = ElasticNet(
+        model,
+        learning_rate=0.05,
+        binary_search_steps=3,
+        max_iter=15,
+        initial_const=1.0,
+        confidence=by + 0.1,
+    )
+    pushed = sure.run(x[[5]], torch.from_numpy(targets[[5]]))
+    assert pushed.already.all()
+    assert pushed.success.all()
+    images = x.numpy()
+    found = craft(
+        sure,
+        Clean(lambda r: images[r], targets, np.arange(4, 8)),
+        channels="grey",
+        shard_size=4,
+        unfinished=tmp_path / "unfinished",
+        out=tmp_path / "out",
+        made_by={},
+    )
+    np.testing.assert_array_equal(found.load([1]), images[[5]])
+    assert found.records["already_misclassified"].tolist() == [False, True, False, False]
+
+
 def test_rgb_gives_three_channels_of_their_own(tmp_path: Path) -> None:
     torch.manual_seed(3)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)).eval()

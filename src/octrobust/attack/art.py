@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from art.attacks.evasion import ElasticNet as ARTElasticNet
+from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
 from art.utils import check_and_transform_label_format, get_labels_np_array
 from numpy.typing import NDArray
@@ -15,27 +17,34 @@ from torch import Tensor, nn
 from octrobust.attack.elastic_net import ElasticNet as TorchElasticNet
 from octrobust.model.fold import can_fold
 
+_ROUNDING = 1e-6  # of inputs at the ends of the box
+
 
 class _Logits(nn.Module):
-    """An ART classifier's network on [0, 1] inputs, with ART's preprocessing inside."""
+    """An ART classifier's network on [0, 1] inputs, with ART's preprocessing inside.
 
-    def __init__(self, estimator: PyTorchClassifier) -> None:
+    Args:
+        shape: of one input as the classifier takes it; here it comes as (C, H, W).
+    """
+
+    def __init__(self, estimator: PyTorchClassifier, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.network = estimator.model
+        self.network, self.shape = estimator.model, shape
         self._estimator = [estimator]  # a list: not a submodule
         low, high = _box(estimator)
         self.low = torch.as_tensor(low).to(estimator.device)
         self.span = torch.as_tensor(high - low).to(estimator.device)
 
-    def plain(self, channels: int) -> nn.Module | None:
+    def plain(self) -> nn.Module | None:
         """The network itself where the attack knows a faster form of it, and ART adds nothing."""
         unit = bool((self.low == 0).all() and (self.span == 1).all())
         adds = self._estimator[0].preprocessing_operations or not unit
-        return None if adds or not can_fold(self.network, channels) else self.network
+        folds = len(self.shape) == 3 and can_fold(self.network, self.shape[0])
+        return None if adds or not folds else self.network
 
     def forward(self, x: Tensor) -> Tensor:
         z, _ = self._estimator[0]._apply_preprocessing(
-            x * self.span + self.low, y=None, fit=False, no_grad=False
+            x.reshape(-1, *self.shape) * self.span + self.low, y=None, fit=False, no_grad=False
         )
         output = self.network(z)
         logits: Tensor = output[-1] if isinstance(output, (list, tuple)) else output
@@ -56,6 +65,9 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     always [0, 1] (learning rate and beta then count in units of the box), `confidence` is
     honoured and may not be negative, and the L2 term stays in the gradient when the hinge is
     inactive. `batch_size` changes speed and memory only.
+
+    Of inputs outside the box, and of preprocessing in NumPy, whose gradient torch does not know,
+    ART's own `generate` is called, with a warning: slower, and all as in ART.
     """
 
     _estimator_requirements = (PyTorchClassifier,)
@@ -63,13 +75,18 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     def generate(
         self, x: NDArray[np.float32], y: NDArray[Any] | None = None, **_: Any
     ) -> NDArray[np.float32]:
-        """Adversarial images in the shape and box of x, (N, C, H, W) float32.
+        """Adversarial inputs (N, ...) float32, in the shape and box of x.
 
         Args:
-            x: images within `clip_values`.
+            x: (N, ...) within `clip_values`, [0, 1] without.
             y: (N, K) one-hot or (N,) indices; the true classes, or the targets if targeted.
                 None: the classes predicted.
         """
+        low, high = _box(self.estimator)
+        scaled = ((x - low) / (high - low)).astype(np.float32)
+        if reason := self._is_arts(scaled):
+            warnings.warn(f"{reason}: ART's own Elastic-Net attack runs", stacklevel=2)
+            return super().generate(x, y)  # type: ignore[no-any-return]
         if y is None:
             if self.targeted:
                 raise ValueError("Target labels `y` need to be provided for a targeted attack.")
@@ -79,9 +96,9 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
         if not len(x) or not all(moves):  # ART allows 0: nothing moves
             return x_adv
         y = check_and_transform_label_format(y, nb_classes=self.estimator.nb_classes)
-        model = _Logits(self.estimator)
+        model = _Logits(self.estimator, x.shape[1:])
         attack = TorchElasticNet(
-            model.plain(x.shape[1]) or model,
+            model.plain() or model,
             learning_rate=self.learning_rate,
             binary_search_steps=self.binary_search_steps,
             max_iter=self.max_iter,
@@ -92,16 +109,26 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             targeted=self.targeted,
             batch_size=self.batch_size,
         )
-        low, high = _box(self.estimator)
-        scaled = ((x - low) / (high - low)).astype(np.float32).clip(0.0, 1.0)
-        device = self.estimator.device
+        scaled, device = scaled.clip(0.0, 1.0), self.estimator.device
         images = torch.from_numpy(scaled).to(device)
+        if x.ndim != 4:
+            images = images.reshape(len(x), 1, 1, -1)
         labels = torch.from_numpy(np.argmax(y, axis=1).astype(np.int64)).to(device)
-        found = attack.run(images, labels).x_adv.cpu().numpy()
+        found = attack.run(images, labels).x_adv.cpu().numpy().reshape(x.shape)
         # An image that moved is returned as the network was asked about it, rounding of the box
         # included; the others keep every value to the last bit.
         moved = (found != scaled).reshape(len(x), -1).any(1).reshape(-1, *[1] * (x.ndim - 1))
         return np.where(moved, np.clip(found * (high - low) + low, low, high), x_adv)
+
+    def _is_arts(self, scaled: NDArray[np.float32]) -> str:
+        """Why this is left to ART, if it is; of inputs in units of the box."""
+        if any(
+            not isinstance(each, PreprocessorPyTorch)
+            for each in self.estimator.preprocessing_operations
+        ):
+            return "preprocessing in NumPy"
+        within = (scaled >= -_ROUNDING) & (scaled <= 1 + _ROUNDING)
+        return "" if within.all() else "inputs outside clip_values"
 
     def _check_params(self) -> None:
         super()._check_params()

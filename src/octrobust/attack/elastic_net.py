@@ -153,7 +153,7 @@ class ElasticNet:
             Everything found, on x's device, in x's order.
 
         Raises:
-            ValueError: shapes, types or ranges other than these.
+            ValueError: shapes, types or ranges other than these, of images or outputs.
         """
         _check_images(x, y)
         home = x.device
@@ -168,7 +168,7 @@ class ElasticNet:
             already = margins > 0
             rows = torch.nonzero(~self.is_success(margins)).flatten()
             kind = FistaSearch if self.shortcuts.solver == "fista" else ProjectionSearch
-            search = kind(self, x, y, progress)
+            search = kind(self, x, y, margins, progress)
             search.run(rows)
             if isinstance(search, ProjectionSearch):
                 self._second_chance(search, x, y, rows)
@@ -182,7 +182,7 @@ class ElasticNet:
         rows = rows[lost[rows]]
         if not len(rows):
             return
-        again = FistaSearch(self, x[rows], y[rows], None)
+        again = FistaSearch(self, x[rows], y[rows], search.view.clean_margins[rows], None)
         again.run(torch.arange(len(rows), device=x.device))
         search.verdicts.take(rows, again.verdicts)
         search.iterations[rows] += again.iterations
@@ -203,7 +203,10 @@ class ElasticNet:
         """Margins (N,) of the original network in float32."""
         self.spent.verdicts += len(x)
         with float32():
-            return margin(logits(self.model, x).float(), y, self.targeted)
+            outputs = logits(self.model, x).float()
+        if outputs.ndim != 2 or outputs.shape[1] < 2:
+            raise ValueError(f"the model must give (N, K) logits, K >= 2: {tuple(outputs.shape)}")
+        return margin(outputs, y, self.targeted)
 
     def is_success(self, margins: Tensor) -> Tensor:
         """Where margins (n,) are those of a success: (n,) bool."""
@@ -215,12 +218,19 @@ class FistaSearch(Search[InFlight]):
 
     asks_twice = True
 
-    def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
-        super().__init__(attack, x, y, progress)
+    def __init__(
+        self,
+        attack: ElasticNet,
+        x: Tensor,
+        y: Tensor,
+        clean_margins: Tensor,
+        progress: Progress | None,
+    ) -> None:
+        super().__init__(attack, x, y, clean_margins, progress)
         judged = EveryIterate if self.shortcuts.screen == "every" else LikelyIterates
         self.screen: Screen = judged(
             self.verdicts,
-            self.view.first_margins,
+            clean_margins,
             attack.decision_rule,
             attack.beta,
             attack.confidence,
@@ -236,8 +246,9 @@ class FistaSearch(Search[InFlight]):
 
     def _iterate(self, at: InFlight) -> Tensor:
         """An iteration of Algorithm 1 for every image in flight, each at its own k and c."""
-        margins, gradient = self.view.margin_and_gradient(at.momentum, at.row)
-        self._remember_first(at, margins, gradient)
+        first = (at.step == 0) & (at.k == 0)
+        margins, gradient = self.view.margin_and_gradient(at.momentum, at.row, first)
+        self._remember(at, first, margins, gradient)
         over = self.screen.before_step(at, margins, gradient) | self._settled(at, margins)
         self._step(at, margins, gradient, ~over)
         return over | self.screen.after_step(at, ~over) | self._stuck(at)
@@ -286,9 +297,9 @@ class FistaSearch(Search[InFlight]):
         at.lowest = at.lowest.masked_fill(which, torch.inf)
         at.lowest_k = at.lowest_k.masked_fill(which, 0)
         known = which & ~warm & self.attack.speed.reuse_first_gradient
-        first_margin = self.view.first_margins[at.row]
-        at.lowest = torch.where(known, self._loss(at, first_margin), at.lowest)
-        self._step(at, first_margin, at.first_gradient, known)
+        clean_margin = self.view.clean_margins[at.row]
+        at.lowest = torch.where(known, self._loss(at, clean_margin), at.lowest)
+        self._step(at, clean_margin, at.first_gradient, known)
         stuck = known & self._stuck(at)
         return stuck | self.screen.after_step(at, known & ~stuck)
 
@@ -299,9 +310,8 @@ class FistaSearch(Search[InFlight]):
             return torch.zeros_like(at.k, dtype=torch.bool)
         return (at.k == 1) & ~at.warm & (at.current == at.x).flatten(1).all(1)
 
-    def _remember_first(self, at: InFlight, margins: Tensor, gradient: Tensor) -> None:
-        first = (at.step == 0) & (at.k == 0)
-        self.view.remember_first(first, margins, at.row)
+    def _remember(self, at: InFlight, first: Tensor, margins: Tensor, gradient: Tensor) -> None:
+        """What holds for all search steps, of images whose first (n,) bool look this is."""
         at.first_gradient = torch.where(per_image(first), gradient, at.first_gradient)
         if self.shortcuts.first_const == "linear":
             const = linear_const(margins, gradient, self.attack.confidence)

@@ -1,4 +1,4 @@
-"""Another way to EAD's minimum, in a tenth of the passes: `Shortcuts.solver` = "projection".
+"""Another way to EAD's minimum, in fewer passes: `Shortcuts.solver` = "projection".
 
 By the rule EN the objective is that of Chen et al. 2018 (eq. 7), ``||d||_2^2 + beta ||d||_1`` over
 changes d that are misclassified and stay in the box; by the rules L2 and L1 it is that distance,
@@ -72,8 +72,15 @@ class ProjectionSearch(Search[Projecting]):
 
     asks_twice = False  # the margin at every iterate is at hand
 
-    def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
-        super().__init__(attack, x, y, progress)
+    def __init__(
+        self,
+        attack: ElasticNet,
+        x: Tensor,
+        y: Tensor,
+        clean_margins: Tensor,
+        progress: Progress | None,
+    ) -> None:
+        super().__init__(attack, x, y, clean_margins, progress)
         self.budget = attack.binary_search_steps * attack.max_iter
         self.weight = {"EN": attack.beta, "L1": _ALMOST_L1, "L2": 0.0}[attack.decision_rule]
         self.aim = _AIM
@@ -99,8 +106,7 @@ class ProjectionSearch(Search[Projecting]):
         return Projecting(rows, images, images, k, zero, aim, infinite, k)
 
     def _iterate(self, at: Projecting) -> Tensor:
-        margins, gradient = self.view.margin_and_gradient(at.current, at.row)
-        self.view.remember_first(at.k == 0, margins, at.row)
+        margins, gradient = self.view.margin_and_gradient(at.current, at.row, at.k == 0)
         self._judge(at, margins)
         at.k = at.k + 1
         self.iterations[at.row] += 1
@@ -131,9 +137,9 @@ class ProjectionSearch(Search[Projecting]):
     def _step(self, at: Projecting, margins: Tensor, gradient: Tensor) -> Tensor:
         """Some of the way to the projection onto the boundary as linearised here. (n,) bool: where
         there is no way off the clean image."""
-        confidence, first = self.attack.confidence, self.view.first_margins[at.row]
+        confidence, clean = self.attack.confidence, self.view.clean_margins[at.row]
         # No nearer to the boundary than the view of the network can be trusted.
-        aim = (confidence - first).clamp(min=1e-3)
+        aim = (confidence - clean).clamp(min=1e-3)
         beyond = torch.maximum(at.beyond * aim, self.view.doubt(at.row))
         # <gradient, d> that takes the linearised margin of x + d there.
         needed = confidence + beyond - margins + distances.total(gradient * (at.current - at.x))

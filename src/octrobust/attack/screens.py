@@ -33,7 +33,7 @@ class _Offers:
 
     Args:
         verdicts: where candidates go.
-        first_margins: (N,) at the clean images.
+        clean_margins: (N,) at the clean images.
         rule, beta: the decision rule, and its weight of L1.
         confidence: margin wanted.
         max_iter: iterations of a search step.
@@ -42,13 +42,13 @@ class _Offers:
     def __init__(
         self,
         verdicts: Verdicts,
-        first_margins: Tensor,
+        clean_margins: Tensor,
         rule: str,
         beta: float,
         confidence: float,
         max_iter: int,
     ) -> None:
-        self.verdicts, self.first_margins = verdicts, first_margins
+        self.verdicts, self.clean_margins = verdicts, clean_margins
         self.rule, self.beta = rule, beta
         self.confidence, self.max_iter = confidence, max_iter
 
@@ -77,7 +77,7 @@ class LikelyIterates(_Offers):
 
     def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor:
         change = distances.total(gradient * (at.momentum - at.current))
-        slack = _OF_CHANGE * change.abs() + _OF_MARGIN * self.first_margins[at.row].abs()
+        slack = _OF_CHANGE * change.abs() + _OF_MARGIN * self.clean_margins[at.row].abs()
         self._offer(at, (at.k > 0) & (margins - change + slack >= self.confidence))
         return at.k == self.max_iter
 

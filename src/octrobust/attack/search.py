@@ -25,43 +25,51 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Flight)
 Progress = Callable[[int], None]
 _TOLD_EVERY = 0.2  # seconds
+_LEFT = 0.25  # of an error at the clean image, of which the whole is made good, what may remain
 
 
 class View:
-    """What a search knows of the original network from the cheaper one that it asks.
+    """What a search knows of the original network from the cheaper one that it asks. By how much
+    that one is off at an image's clean form is known, and made good wherever it is asked about the
+    image: an image so near the boundary that the two disagree would else seem done already.
 
     Args:
         network: the cheaper one.
         y: (N,) int64, of all images.
+        clean_margins: (N,) of the original network, at the clean images.
         confidence: margin wanted.
-
-    Attributes:
-        first_margins: (N,) at the clean images, once an image has been looked at.
     """
 
-    def __init__(self, network: SearchModel, y: Tensor, confidence: float) -> None:
+    def __init__(
+        self, network: SearchModel, y: Tensor, clean_margins: Tensor, confidence: float
+    ) -> None:
         self.network, self.confidence, self._y = network, confidence, y
-        self.first_margins = torch.zeros(len(y), device=y.device)
+        self.clean_margins = clean_margins
+        self._off = torch.zeros_like(clean_margins)
 
-    def margin_and_gradient(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Margins (n,) and their gradients (n, C, H, W) at images for these rows."""
-        return self.network.margin_and_gradient(images, self._y[rows])
-
-    def remember_first(self, which: Tensor, margins: Tensor, rows: Tensor) -> None:
-        """The margins (n,) of `which` (n,) bool are those at the clean images."""
-        self.first_margins[rows] = torch.where(which, margins, self.first_margins[rows])
+    def margin_and_gradient(
+        self, images: Tensor, rows: Tensor, clean: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Margins (n,) and their gradients (n, C, H, W) at images for these rows, which are the
+        clean ones where `clean` (n,) bool says so: once for each, before anything else."""
+        margins, gradient = self.network.margin_and_gradient(images, self._y[rows])
+        off = torch.where(clean, self.clean_margins[rows] - margins, self._off[rows])
+        self._off[rows] = off
+        return margins + off, gradient
 
     def may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
         """Where a success of the original network is not ruled out: (n,) bool."""
-        return self.within_reach(self.network.margin(images, self._y[rows]), rows)
+        margins = self.network.margin(images, self._y[rows]) + self._off[rows]
+        return self.within_reach(margins, rows)
 
     def within_reach(self, margins: Tensor, rows: Tensor) -> Tensor:
         """The same, from the margins (n,) that this view has."""
         return margins + self.doubt(rows) >= self.confidence
 
     def doubt(self, rows: Tensor) -> Tensor:
-        """How far a margin may be off, (n,)."""
-        return self.network.slack * self.first_margins[rows].abs()
+        """How far a margin may still be off, (n,)."""
+        left = _LEFT * self._off[rows].abs()
+        return self.network.slack * self.clean_margins[rows].abs() + left
 
 
 class Tally:
@@ -97,6 +105,7 @@ class Search(ABC, Generic[F]):
     Args:
         attack: whose parameters count.
         x, y: (N, C, H, W) float32 in [0, 1]; (N,) int64.
+        clean_margins: (N,) of the original network at x.
         progress: see `ElasticNet.run`.
 
     Attributes:
@@ -106,7 +115,14 @@ class Search(ABC, Generic[F]):
         tally: of those and of the ones left out.
     """
 
-    def __init__(self, attack: ElasticNet, x: Tensor, y: Tensor, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        attack: ElasticNet,
+        x: Tensor,
+        y: Tensor,
+        clean_margins: Tensor,
+        progress: Progress | None,
+    ) -> None:
         self.attack, self.x = attack, x
         self.shortcuts, self.tally = attack.shortcuts, Tally(progress, x.device)
         network = SearchModel(
@@ -117,7 +133,7 @@ class Search(ABC, Generic[F]):
             speed=attack.speed,
             spent=attack.spent,
         )
-        self.view = View(network, y, attack.confidence)
+        self.view = View(network, y, clean_margins, attack.confidence)
         # Neither question may refer to this search: a cycle would keep every finished shard's
         # copy of the network until the collector comes by.
         self.verdicts = Verdicts(

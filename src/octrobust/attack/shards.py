@@ -221,7 +221,8 @@ def _attack(
         bar.update(images / per_image)
 
     result = attack.run(x, y, progress=advance)
-    stored = result.x_adv.contiguous()
+    # With a confidence the attack goes on with images that are wrong already.
+    stored = torch.where(result.already[:, None, None, None], x, result.x_adv).contiguous()
     before = predict(attack.model, x)
     after = predict(attack.model, stored)
     rounded = predict(attack.model, (stored * 255).round() / 255)

@@ -44,9 +44,10 @@ class Shortcuts:
 
     Attributes:
         solver: ``fista``: the published algorithm. ``projection``: the decision rule's distance
-            minimised by `octrobust.attack.projection`, which takes a tenth of the passes; images
-            that it finds nothing for get the published algorithm after it. Of the options below
-            it has patience alone.
+            minimised by `octrobust.attack.projection`, which stops when it has settled, after
+            some 12 to 19 passes whatever the number of iterations asked for; images that it finds
+            nothing for get the published algorithm after it. Of the options below it has patience
+            alone.
         screen: which iterates are asked about. ``every``: all that would improve on what was
             found. ``predicted``: those that the forward and backward at the momentum point
             predict to succeed, to first order; no forward of their own is spent on the others.

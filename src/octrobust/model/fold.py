@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from octrobust.model.build import STANDARDISATION, OCTClassifier, inception_resnet_v1
 
@@ -25,16 +26,24 @@ Tape = list[Any]
 
 def can_fold(model: nn.Module, channels: int) -> bool:
     """Whether `FoldedInceptionResnet` can stand for this network, on so many channels: its parts
-    are those that facenet-pytorch builds, all in float32, and none has a hook."""
+    are those that facenet-pytorch builds, all in float32, with statistics, and none has a hook or
+    a forward of its own."""
     network, fits = model, channels == 3
     if type(model) is OCTClassifier:
         network, fits = model.network, channels in (1, 3)
     if not fits or type(network) is not inception_resnet_v1() or not network.classify:
         return False
     parts = [model, *network.modules()]
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in parts)
+    altered = any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or "forward" in vars(m)
+        for m in parts
+    )
     plain = all(p.dtype == torch.float32 for p in network.parameters())
-    return plain and not hooked and _structure(network) == _expected_structure()
+    if altered or not plain or _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return False
+    if any(getattr(m, "running_var", torch.empty(0)) is None for m in parts):
+        return False
+    return _structure(network) == _expected_structure()
 
 
 def _structure(network: nn.Module) -> list[tuple[str, type]]:
