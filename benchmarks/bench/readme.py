@@ -43,7 +43,10 @@ def write(folder: Path) -> None:
         f"it, FISTA still; `{PROJECTION}`: the same objective by another way "
         "(`src/octrobust/attack/projection.py`), which stops when it has settled. "
         "Ratios are of seconds in the same turn, smallest to largest turn; a number is "
-        "reached only where its smallest turn reaches it.",
+        "reached only where its smallest turn reaches it. At equal iterations a peer is one "
+        "without early abort: with it some are quicker, and end at larger distances (their rows "
+        "are in the tables). Time to quality has the peers that its table names alone. Each "
+        "table is of the revision that it gives: later ones of the engine may differ.",
         "## Numbers to reach",
         table(("number to reach", "where", "measured", "reached"), verdicts, numbers=False),
     ]
@@ -74,7 +77,7 @@ def judge(path: Path, document: Document) -> Iterator[Verdict]:
     """The numbers to reach that this record speaks of."""
     where = f"[{path.stem}]({path.with_suffix('.md').name})"
     if "cpu" in document["machine"]:
-        where += f", {document['machine']['cpu']}"
+        where += f", {document['machine']['cpu']}, threads: {document['machine']['threads']}"
     if document["kind"] == "compare":
         yield from _speed(where, document)
         yield from _distance(where, document)
@@ -211,22 +214,32 @@ def _links(documents: dict[Path, dict[str, Any]]) -> Iterator[str]:
 def _ceiling(documents: Sequence[Document]) -> Iterator[str]:
     """How much faster equal iterations could be: what is left above the floor."""
     for floor in documents:
-        runs = [run for run in statistics.good(floor) if "verdict_seconds" in run]
-        if floor["kind"] != "floor" or "rates" not in floor.get("floor", {}) or not runs:
+        rates = floor.get("floor", {}).get("rates") if floor["kind"] == "floor" else None
+        if not rates:
             continue
-        run = max(runs, key=lambda run: floor["floor"]["rates"][run["precision"]]["gflops"])
-        share = tables.arithmetic(floor, run) / run["seconds"]
+        best = max(rates, key=lambda precision: rates[precision]["gflops"])
         for document in documents:
             peer = statistics.quickest(document, list(EQUAL_ITERATIONS))
             found = statistics.ratios(document, peer, OURS) if peer else []
-            same = (
-                document.get("setting", {}).get("size") == floor["setting"]["size"]
-                and document["machine"]["cpu"] == floor["machine"]["cpu"]
+            if document["kind"] != "compare" or not found or not _alike(document, floor):
+                continue
+            images = document["setting"]["images"]
+            shares = [
+                tables.arithmetic(floor, run, best, images) / run["seconds"]
+                for run in statistics.good(document)
+                if run["name"] == OURS
+            ]
+            share = sum(shares) / len(shares)
+            yield (
+                f"- {tables.title(document).partition(': ')[2]}: `{OURS}` is {spread(found)} x "
+                f"as fast as {peer}. The convolutions of its passes and screens take "
+                f"{share:.0%} of its time ({best}, at the rate of the floor); one "
+                f"that did nothing else would reach {number(max(found) / share)} x."
             )
-            if document["kind"] == "compare" and found and same:
-                yield (
-                    f"- {tables.title(document).partition(': ')[2]}: `{OURS}` is {spread(found)} x "
-                    f"as fast as {peer}. The convolutions of its passes and screens take "
-                    f"{share:.0%} of its time ({run['precision']}, at the rate of the floor); one "
-                    f"that did nothing else would reach {number(max(found) / share)} x."
-                )
+
+
+def _alike(document: Document, floor: Document) -> bool:
+    """Whether the floor was measured for that size, by as many threads of the same processor."""
+    return document["setting"]["size"] == floor["setting"]["size"] and all(
+        document["machine"][name] == floor["machine"][name] for name in ("cpu", "threads")
+    )

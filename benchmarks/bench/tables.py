@@ -222,10 +222,14 @@ def loop_share(document: Document, run: dict[str, Any]) -> float:
     return arithmetic(document, run) / float(run["seconds"] - run["verdict_seconds"])
 
 
-def arithmetic(document: Document, run: dict[str, Any]) -> float:
-    """Seconds that the convolutions of the search alone need, screens included."""
-    images, rate = document["setting"]["images"], document["floor"]["rates"][run["precision"]]
-    gradients = run["gradients"] * floor_seconds(document, run["precision"])
+def arithmetic(
+    floor: Document, run: dict[str, Any], precision: str | None = None, images: int | None = None
+) -> float:
+    """Seconds that the convolutions of the search alone need, screens included, at the rates of
+    `floor`. Precision and images are the run's own, and the floor's, where they are not given."""
+    precision = precision or str(run["precision"])
+    images, rate = images or floor["setting"]["images"], floor["floor"]["rates"][precision]
+    gradients = run["gradients"] * floor_seconds(floor, precision)
     return float(images * (gradients + run["screens"] * rate["forward_ms"] / 1e3))
 
 
