@@ -45,8 +45,9 @@ def write(folder: Path) -> None:
         "Ratios are of seconds in the same turn, smallest to largest turn; a number is "
         "reached only where its smallest turn reaches it. At equal iterations a peer is one "
         "without early abort: with it some are quicker, and end at larger distances (their rows "
-        "are in the tables). Time to quality has the peers that its table names alone. Each "
-        "table is of the revision that it gives: later ones of the engine may differ.",
+        "are in the tables); the solver that stops by itself is set beside the same peers. Time "
+        "to quality has the peers that its table names alone. Each table is of the revision that "
+        "it gives: later ones of the engine may differ.",
         "## Numbers to reach",
         table(("number to reach", "where", "measured", "reached"), verdicts, numbers=False),
     ]

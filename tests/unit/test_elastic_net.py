@@ -409,6 +409,18 @@ def test_a_single_output_is_refused() -> None:
         ElasticNet(one).run(torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64))
 
 
+@SOLVERS
+def test_the_default_type_of_torch_does_not_matter(small_network: Trained, solver: str) -> None:
+    model, x, y = small_network
+    attack = ElasticNet(model, **QUICK, shortcuts=Shortcuts(solver=solver))
+    expected = attack.run(x, y)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_same(attack.run(x, y), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def see(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
     """The search sees margins changed so."""
     asked, looked = SearchModel.margin_and_gradient, SearchModel.margin

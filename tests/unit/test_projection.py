@@ -177,6 +177,52 @@ def test_what_the_search_sees_wrongly_is_tried_again(
     assert (found.iterations <= 180).all()
 
 
+class Standardising(nn.Module):
+    """Its gradient is not a number at a blank image."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean((1, 2, 3), keepdim=True)
+        outputs: Tensor = self.network(centred / centred.square().mean((1, 2, 3), True).sqrt())
+        return outputs
+
+
+def test_an_image_without_a_gradient_takes_no_other_with_it(small_network: Trained) -> None:
+    model, x, _ = small_network
+    model, x = Standardising(model), x.clone()
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    others = torch.arange(len(x)) != 7
+    expected = projected(model, 3, 20).run(x[others], y[others])
+    x[7] = 0.0
+    found = projected(model, 3, 20).run(x, y)
+    assert not found.success[7]
+    assert torch.equal(found.x_adv[7], x[7])
+    assert expected.success.any()
+    assert torch.equal(found.x_adv[others], expected.x_adv)
+
+
+class Plateau(nn.Module):
+    """Rises a little, stays, and rises again far off: no gradient in between."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        d = (x - 0.51 + 1e-5).mean((1, 2, 3))
+        rise = torch.relu(d) - torch.relu(d - 0.05) + 500 * torch.relu(d - 0.2) - 1
+        return torch.stack([torch.zeros_like(rise), rise], 1)
+
+
+def test_an_image_that_came_back_from_a_plateau_is_not_given_up() -> None:
+    x, y = torch.full((1, 1, 4, 4), 0.51), torch.zeros(1, dtype=torch.int64)
+    settings: dict[str, Any] = {"binary_search_steps": 9, "max_iter": 20, "learning_rate": 0.5}
+    published = ElasticNet(Plateau(), **settings, beta=0.1).run(x, y)
+    assert published.success.all()
+    short = Shortcuts(solver="projection")
+    assert ElasticNet(Plateau(), **settings, beta=0.1, shortcuts=short).run(x, y).success.all()
+
+
 def test_an_image_that_the_projection_finds_nothing_for_gets_the_published_algorithm(
     small_network: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ class InFlight(Flight):
         """The images of these rows of x (N, C, H, W), at the beginning."""
         images = x[rows]
         none = torch.zeros_like(rows)
-        zero = torch.zeros(len(rows), device=x.device)
+        zero = torch.zeros(len(rows), dtype=x.dtype, device=x.device)
         return cls(
             row=rows,
             x=images,

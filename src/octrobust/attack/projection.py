@@ -100,7 +100,8 @@ class ProjectionSearch(Search[Projecting]):
             self.tally.close()  # those were counted in full
 
     def _board(self, rows: Tensor) -> Projecting:
-        images, zero = self.x[rows], torch.zeros(len(rows), device=self.x.device)
+        images = self.x[rows]
+        zero = torch.zeros(len(rows), dtype=images.dtype, device=images.device)
         aim, infinite = torch.full_like(zero, self.aim), torch.full_like(zero, torch.inf)
         k = self.iterations[rows]
         return Projecting(rows, images, images, k, zero, aim, infinite, k)
@@ -112,7 +113,9 @@ class ProjectionSearch(Search[Projecting]):
         self.iterations[at.row] += 1
         self.tally.add(torch.ones_like(at.k))
         self.stuck[at.row] = self._step(at, margins, gradient)
-        return self._settled(at) | (at.k >= self.budget) | self.stuck[at.row]
+        over = self._settled(at) | (at.k >= self.budget) | self.stuck[at.row]
+        # What is not a number here never becomes one again.
+        return over | ~torch.isfinite(margins + distances.total(gradient))
 
     def _judge(self, at: Projecting, margins: Tensor) -> None:
         """Offer the iterates that may succeed; aim further after a failure, less far after a
@@ -126,7 +129,7 @@ class ProjectionSearch(Search[Projecting]):
         at.nearest = torch.where(closer, distance, at.nearest)
         at.nearest_k = torch.where(closer, at.k, at.nearest_k)
         less, further = at.beyond * _LESS, at.beyond * _FURTHER
-        furthest = torch.maximum(at.beyond, _MOST * (1 + at.k / _DOUBLED))
+        furthest = torch.maximum(at.beyond, _MOST * (1 + at.k.float() / _DOUBLED))
         beyond = torch.where(success, less.clamp(min=_LEAST), torch.minimum(further, furthest))
         at.beyond = torch.where(moved, beyond, at.beyond)
 
@@ -144,13 +147,15 @@ class ProjectionSearch(Search[Projecting]):
         # <gradient, d> that takes the linearised margin of x + d there.
         needed = confidence + beyond - margins + distances.total(gradient * (at.current - at.x))
         change, at.const = project(gradient, at.x, needed, self.weight)
-        seek = _SEEK / (1 + at.k / _HALVED)
+        seek = _SEEK / (1 + at.k.float() / _HALVED)
         share = per_image(torch.where(torch.isfinite(at.nearest), _REFINE, seek))
         following = (at.current + share * (at.x + change - at.current)).clamp(0.0, 1.0)
         # What is on its way back to x ends there once it is as near as EAD's threshold (eq. 8).
         returns = (change == 0) & ((following - at.x).abs() <= self.attack.beta)
-        at.current = torch.where(returns, at.x, following)
-        return (needed > 0) & (at.current == at.x).flatten(1).all(1)
+        following = torch.where(returns, at.x, following)
+        stays = (torch.maximum((at.current - at.x).abs(), (following - at.x).abs()) == 0).flatten(1)
+        at.current = following
+        return (needed > 0) & stays.all(1)
 
     def _settled(self, at: Projecting) -> Tensor:
         patience = self.shortcuts.patience or PATIENCE

@@ -55,7 +55,7 @@ class Verdicts:
         self._pending: list[_Candidate] = []  # nobody has been asked
         self._passed: list[_Candidate] = []  # the search's view says yes
         self.x_adv = x.clone()
-        self.distance = torch.full((len(x),), torch.inf, device=x.device)
+        self.distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         self.const = torch.full_like(self.distance, torch.nan)
         self.found = torch.zeros_like(self.distance, dtype=torch.bool)
         self._step = [0] * len(x)  # of every image, the search step under way
@@ -63,8 +63,9 @@ class Verdicts:
         self._known, self._best = [False] * len(x), [math.inf] * len(x)
 
     def matters(self, rows: Tensor, distance: Tensor) -> Tensor:
-        """Where a success at this distance would change anything: (n,) bool."""
-        return (distance < self.distance[rows]) | ~self.found[rows]
+        """Where a success at this distance, if it is one, would change anything: (n,) bool."""
+        matters = (distance < self.distance[rows]) | ~self.found[rows]
+        return matters & torch.isfinite(distance)
 
     def consider(
         self, which: Tensor, images: Tensor, rows: Tensor, distance: Tensor, const: Tensor
