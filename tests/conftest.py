@@ -14,9 +14,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from octrobust import config
+from octrobust.attack.search_model import SearchModel
 from octrobust.errors import one_line_errors
 from tests import made_up
 
@@ -165,3 +166,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small: config.Params) -> tup
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures without their seconds of drawing."""
     monkeypatch.setattr("octrobust.report.figures.render", lambda *_, **__: b"PNG")
+
+
+def see(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
+    """The search sees margins changed so."""
+    asked, looked = SearchModel.margin_and_gradient, SearchModel.margin
+
+    def both(self: SearchModel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        margins, gradient = asked(self, x, y)
+        return change(margins), gradient
+
+    monkeypatch.setattr(SearchModel, "margin_and_gradient", both)
+    monkeypatch.setattr(SearchModel, "margin", lambda self, x, y: change(looked(self, x, y)))

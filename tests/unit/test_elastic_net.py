@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 
 from octrobust.attack import ElasticNet, ElasticNetResult, Shortcuts, Speed, search_model
 from octrobust.attack.elastic_net import shrink
-from octrobust.attack.search_model import SearchModel
 from octrobust.config import Model
 from octrobust.model.build import build, calibrate_batch_norm
 from octrobust.model.fold import FoldedInceptionResnet
 from octrobust.model.predict import predict
+from tests.conftest import see
 
 Trained = tuple[nn.Module, Tensor, Tensor]
 QUICK: dict[str, Any] = {
@@ -419,18 +418,6 @@ def test_the_default_type_of_torch_does_not_matter(small_network: Trained, solve
         assert_same(attack.run(x, y), expected)
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-def see(monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
-    """The search sees margins changed so."""
-    asked, looked = SearchModel.margin_and_gradient, SearchModel.margin
-
-    def both(self: SearchModel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        margins, gradient = asked(self, x, y)
-        return change(margins), gradient
-
-    monkeypatch.setattr(SearchModel, "margin_and_gradient", both)
-    monkeypatch.setattr(SearchModel, "margin", lambda self, x, y: change(looked(self, x, y)))
 
 
 @SOLVERS

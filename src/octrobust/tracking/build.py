@@ -38,6 +38,8 @@ def record_of(project: Path, done: Finished) -> Entry:
     large = [path for path in attached if records.too_large(path)]
     data = provenance.datasets(project, done.stage, everything=done.kind == "summary")
     tags = provenance.tags(project, done.stage)
+    if done.kind == "stage":  # a summary's is its report's
+        tags["mlflow.note.content"] = provenance.about(project, done.stage)
     tags |= {f"octrobust.data.{each.path.removeprefix('data/')}": each.digest for each in data}
     if large:
         tags["octrobust.left_out"] = ", ".join(map(str, large))

@@ -43,13 +43,11 @@ def experiment(project: Path) -> tuple[str, str]:
 
 
 def tags(project: Path, stage: str) -> dict[str, str]:
-    """Revision, DVC experiment, user, source and what the stage does, under MLflow's own names
-    where it has one."""
+    """Revision, DVC experiment, user and source, under MLflow's own names where it has one."""
     found = {
         "mlflow.user": _user(),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": f"dvc.yaml:{stage}",
-        "mlflow.note.content": about(project, stage),
         "octrobust.dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "octrobust.dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
     }
