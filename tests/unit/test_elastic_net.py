@@ -396,10 +396,25 @@ def test_bad_images_are_refused(small_network: Trained) -> None:
             attack.run(images, y)
     with pytest.raises(ValueError, match="float32"):
         attack.run(x.double(), y)
+    for beyond in (-1, 2):
+        with pytest.raises(ValueError, match="classes 0 to 1"):
+            attack.run(x, torch.full_like(y, beyond))
     with pytest.raises(ValueError, match="int64"):
         attack.run(x, y.float())
     with pytest.raises(ValueError, match="int64"):
         attack.run(x, y[:-1])
+
+
+class _Constant(nn.Module):
+    """Two logits that say nothing of the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tensor([1.0, 0.0]).expand(len(x), 2)
+
+
+def test_a_network_without_a_gradient_is_refused_not_called_robust() -> None:
+    with pytest.raises(ValueError, match="no gradient"):
+        ElasticNet(_Constant()).run(torch.rand(2, 1, 8, 8), torch.tensor([0, 0]))
 
 
 def test_a_single_output_is_refused() -> None:

@@ -206,6 +206,8 @@ class ElasticNet:
             outputs = logits(self.model, x).float()
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(f"the model must give (N, K) logits, K >= 2: {tuple(outputs.shape)}")
+        if y.amin() < 0 or y.amax() >= outputs.shape[1]:
+            raise ValueError(f"y must be classes 0 to {outputs.shape[1] - 1} of the model's")
         return margin(outputs, y, self.targeted)
 
     def is_success(self, margins: Tensor) -> Tensor:

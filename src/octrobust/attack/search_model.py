@@ -94,6 +94,8 @@ class SearchModel:
             with torch.enable_grad():
                 x = x.detach().requires_grad_(True)
                 margins = margin(self.model(x).float(), y, self.targeted)
+                if not margins.requires_grad:
+                    raise ValueError("no gradient of the model's logits reaches its input")
                 (gradient,) = torch.autograd.grad(margins.sum(), x)
             return margins.detach()[:real], gradient[:real]
         outputs, tape = self.folded.logits_and_tape(x)

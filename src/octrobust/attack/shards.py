@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from octrobust.attack import distances
 from octrobust.attack.elastic_net import ElasticNet
+from octrobust.attack.in_flight import per_image
 from octrobust.distributed.group import barrier, dealt, gather
 from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
@@ -174,13 +175,12 @@ def craft(
     own = dealt(missing)
     finished = len(clean.rows) - sum(len(rows[number]) for number in missing)
     total = finished + sum(len(rows[number]) for number in own)
-    per_image = attack.binary_search_steps * attack.max_iter
     # Counted in fractions of an image, one an iteration, and shown as whole ones.
     shown = "{l_bar}{bar}| {n:.0f}/{total} images [{elapsed}<{remaining}]"
     with tqdm(total=total, initial=finished, desc=label, bar_format=shown) as bar:
         for number in own:
             path, started = paths[number], time.perf_counter()
-            _write_shard(path, _attack(attack, clean, rows[number], channels, bar, per_image))
+            _write_shard(path, _attack(attack, clean, rows[number], channels, bar))
             cost = {"seconds": time.perf_counter() - started, **asdict(attack.spent)}
             note = {"sha256": sha256_file(path), "cost": cost}
             write_json(path.with_suffix(".json"), note)
@@ -210,19 +210,19 @@ def crafting_cost(unfinished: Path) -> dict[str, float]:
 
 
 def _attack(
-    attack: ElasticNet, clean: Clean, rows: Array, channels: str, bar: tqdm[Any], per_image: int
+    attack: ElasticNet, clean: Clean, rows: Array, channels: str, bar: tqdm[Any]
 ) -> dict[str, Array]:
     x = torch.from_numpy(clean.views(rows))
     if channels == "rgb":
         x = x.expand(-1, 3, -1, -1).contiguous()
     y = torch.from_numpy(clean.targets[rows])
 
-    def advance(images: int) -> None:
-        bar.update(images / per_image)
+    def advance(iterations: int) -> None:
+        bar.update(iterations / (attack.binary_search_steps * attack.max_iter))
 
     result = attack.run(x, y, progress=advance)
     # With a confidence the attack goes on with images that are wrong already.
-    stored = torch.where(result.already[:, None, None, None], x, result.x_adv).contiguous()
+    stored = torch.where(per_image(result.already), x, result.x_adv).contiguous()
     before = predict(attack.model, x)
     after = predict(attack.model, stored)
     rounded = predict(attack.model, (stored * 255).round() / 255)
