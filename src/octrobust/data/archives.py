@@ -65,7 +65,7 @@ class _Member:
 
 def extract(
     archive: Path, target: Path, wanted: Callable[[PurePosixPath], bool]
-) -> list[tuple[PurePosixPath, Path]]:
+) -> Iterator[tuple[PurePosixPath, Path]]:
     """Unpack the `wanted` files into the folder `target`, as (path in the archive, file).
 
     A file is named by its sha256, so contents that come twice are written once and listed twice.
@@ -75,7 +75,6 @@ def extract(
         UserError: the archive is damaged or encrypted, unpacks to more than the limits
             above, or has a member that is a link or device or would lie outside.
     """
-    found = []
     size = archive.stat().st_size
     total = 0
     try:
@@ -86,12 +85,12 @@ def extract(
                 inside = _inside(archive, member)
                 if not member.is_folder and wanted(inside):
                     with member.open() as source:
-                        found.append((inside, _store(source.read(), target)))
+                        stored = _store(source.read(), target)
+                    yield inside, stored
                 bar.update(max(member.end - bar.n, 0))
             bar.update(size - bar.n)
     except _DAMAGE as error:
         raise UserError(f"data.archive: {archive} cannot be unpacked ({error})") from None
-    return found
 
 
 def _store(content: bytes, target: Path) -> Path:

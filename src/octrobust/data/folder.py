@@ -28,7 +28,7 @@ class Candidate:
     name: str
 
 
-def find(root: Path, classes: Sequence[str]) -> list[Candidate]:
+def find(root: Path, classes: Sequence[str]) -> Iterator[Candidate]:
     """Every image in ``root/CLASS/``, at any depth, in no order that counts.
 
     Other folders and files of `root` are left alone, as is anything hidden. Links are followed.
@@ -36,18 +36,14 @@ def find(root: Path, classes: Sequence[str]) -> list[Candidate]:
     Raises:
         UserError: a class has no images.
     """
-    candidates = []
     for label in classes:
-        here = root / label
-        found = [
-            Candidate(path, f"{label}/{inside}", label, inside.name)
-            for inside, path in files_under(here)
-            if is_image(inside)
-        ]
-        if not found:
+        here, any_found = root / label, False
+        for inside, path in files_under(here):
+            if is_image(inside):
+                any_found = True
+                yield Candidate(path, f"{label}/{inside}", label, inside.name)
+        if not any_found:
             raise no_images(label, here, root)
-        candidates += found
-    return candidates
 
 
 def is_image(inside: PurePosixPath) -> bool:

@@ -6,14 +6,12 @@ import multiprocessing
 import shutil
 import sys
 import tempfile
-import unicodedata
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -21,8 +19,8 @@ from tqdm import tqdm
 from octrobust import config
 from octrobust.data import sources
 from octrobust.data.arrays import MODES_8, MODES_16, to_grey
-from octrobust.data.folder import Candidate
-from octrobust.data.index import IndexRow, another_name, parse_name, write_index
+from octrobust.data.catalogue import Catalogue, Picture, catalogue
+from octrobust.data.index import IndexRow, write_index
 from octrobust.data.look_alikes import perceptual_hash
 from octrobust.errors import UserError
 from octrobust.files import (
@@ -36,26 +34,9 @@ from octrobust.files import (
 # No other: Pillow would hand a PostScript file named .png to an interpreter.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 SHOWN = 3  # paths quoted in an error
+_CHUNK, _CHUNKS = 32, 64  # files that a worker is given at once, and is ahead by
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """Pixels, Pillow's mode, and the perceptual hash."""
-
-    width: int
-    height: int
-    mode: str
-    phash: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """Files with the same bytes, in order of their place in the source."""
-
-    sha256: str
-    files: list[Candidate]
 
 
 def ingest(data: config.Data, out: Path, quarantine: Path, metrics: Path, workers: int = 0) -> None:
@@ -77,26 +58,24 @@ def ingest(data: config.Data, out: Path, quarantine: Path, metrics: Path, worker
     root = _root(data, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside `out`, on the same disk: what is made here is moved, not copied.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".ingest.") as name:
-        workshop = Path(name)
-        found = sources.named(data.source).gather(data, root, workshop, workers)
-        candidates: list[Candidate] = sorted(found, key=lambda one: one.where)
-        contents = _by_content(candidates, workers)
-        readings = _each(_read, [one.files[0].path for one in contents], workers, "ingest: check")
-        kept: list[tuple[_Content, _Picture]] = []
-        unreadable: list[tuple[Candidate, str]] = []
-        for content, reading in zip(contents, readings, strict=True):
-            if isinstance(reading, _Picture):
-                kept.append((content, reading))
-            else:
-                unreadable += [(one, reading) for one in content.files]
-        _write_quarantine(quarantine, unreadable, len(candidates), data.max_quarantined)
-        _check_kept([content for content, _ in kept], data.classes, quarantine)
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=".ingest.") as name,
+        catalogue(Path(name) / "catalogue.db") as files,
+    ):
+        workshop = Path(name) / "made"
+        workshop.mkdir()
+        files.offer(sources.named(data.source).gather(data, root, workshop, workers))
+        total = files.number("file")
+        files.group(_each(_hash, files.files(), total, workers, "ingest: hash"))
+        firsts = files.firsts(), files.first_copies()
+        files.judge(_each(_read, *firsts, workers, "ingest: check"))
+        _write_quarantine(quarantine, files, total, data.max_quarantined)
+        files.name()
+        numbers = files.summary(data.classes)
+        _check_kept(files, numbers["classes"], quarantine)
         with atomic_folder(out) as target:
-            rows = _place(kept, target, workshop)
-            write_index(target / "index.csv", rows)
-    duplicates = sum(len(content.files) - 1 for content, _ in kept)
-    write_json(metrics, _summary(rows, data.classes, duplicates, len(unreadable)))
+            write_index(target / "index.csv", _placed(files, target, workshop))
+        write_json(metrics, numbers)
 
 
 def _root(data: config.Data, out: Path) -> Path | None:
@@ -110,25 +89,23 @@ def _root(data: config.Data, out: Path) -> Path | None:
     return root
 
 
-def _by_content(candidates: Sequence[Candidate], workers: int) -> list[_Content]:
-    """Group by sha256, in order of the first files; a file that cannot be read stands alone."""
-    hashes = _each(_hash, [one.path for one in candidates], workers, "ingest: hash")
-    groups: dict[str, list[Candidate]] = defaultdict(list)
-    for one, sha256 in zip(candidates, hashes, strict=True):
-        groups[sha256 or one.where].append(one)
-    return [_Content(sha256, files) for sha256, files in groups.items()]
-
-
 def _each(
-    function: Callable[[Path], T], paths: Sequence[Path], workers: int, title: str
-) -> list[T]:
+    function: Callable[[Path], T], paths: Iterator[Path], total: int, workers: int, title: str
+) -> Iterator[T]:
+    """What `function` says of every path, in order."""
+    yield from tqdm(_results(function, paths, workers), title, total, unit="file")
+
+
+def _results(function: Callable[[Path], T], paths: Iterator[Path], workers: int) -> Iterator[T]:
     if workers <= 1:
-        return list(map(function, tqdm(paths, title, unit="file")))
+        yield from map(function, paths)
+        return
     # Spawned, not forked: the caller may have threads of its own.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        results = pool.map(function, paths, chunksize=32)
-        return list(tqdm(results, title, len(paths), unit="file"))
+        # Some at a time: `map` takes all that it is given before it hands out the first result.
+        while some := list(islice(paths, _CHUNK * _CHUNKS * workers)):
+            yield from pool.map(function, some, chunksize=_CHUNK)
 
 
 def _hash(path: Path) -> str:
@@ -138,7 +115,7 @@ def _hash(path: Path) -> str:
         return ""  # `_read` says why
 
 
-def _read(path: Path) -> _Picture | str:
+def _read(path: Path) -> Picture | str:
     """Decode the whole image; a string says why it cannot be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -157,7 +134,7 @@ def _read(path: Path) -> _Picture | str:
                 image.load()
                 if image.format in ("JPEG", "MPO") and not _is_closed(path):
                     return "truncated: no end after its pixels"
-                return _Picture(image.width, image.height, mode, _phash(image))
+                return Picture(image.width, image.height, mode, _phash(image))
         except UnidentifiedImageError:  # its message has the path, which may be a temporary one
             return f"none of {', '.join(FORMATS)}, or damaged at its start"
         except OSError as error:
@@ -183,111 +160,40 @@ def _phash(image: Image.Image) -> str:
     return perceptual_hash(grey)
 
 
-def _write_quarantine(
-    path: Path, unreadable: Sequence[tuple[Candidate, str]], total: int, limit: int
-) -> None:
-    unreadable = sorted(unreadable, key=lambda one: one[0].where)
-    rows = [{"path": one.where, "error": error} for one, error in unreadable]
+def _write_quarantine(path: Path, files: Catalogue, total: int, limit: int) -> None:
+    rows = ({"path": shown, "error": error} for shown, error in files.unreadable())
     write_csv(path, rows, ["path", "error"])
-    if len(rows) > limit:
-        shown = "; ".join(f"{row['path']} ({row['error']})" for row in rows[:SHOWN])
+    number = sum(1 for _ in files.unreadable())
+    if number > limit:
+        some = [f"{shown} ({error})" for shown, error in islice(files.unreadable(), SHOWN)]
         raise UserError(
-            f"{len(rows)} of {total} images cannot be read, where data.max_quarantined is {limit}: "
-            f"{shown}{'; ...' if len(rows) > SHOWN else ''}: {path} lists all"
+            f"{number} of {total} images cannot be read, where data.max_quarantined is {limit}: "
+            f"{'; '.join(some)}{'; ...' if number > SHOWN else ''}: {path} lists all"
         )
 
 
-def _check_kept(kept: Sequence[_Content], classes: Sequence[str], quarantine: Path) -> None:
-    torn = [content for content in kept if len({one.label for one in content.files}) > 1]
+def _check_kept(
+    files: Catalogue, images: Mapping[str, Mapping[str, int]], quarantine: Path
+) -> None:
+    torn = files.torn()
     if torn:
-        shown = "; ".join(" = ".join(one.where for one in each.files) for each in torn[:SHOWN])
+        shown = "; ".join(" = ".join(files.copies(first)) for first in torn[:SHOWN])
         raise UserError(
             f"{len(torn)} images have the same bytes under two labels: {shown}"
             f"{'; ...' if len(torn) > SHOWN else ''}: remove them from the class they are not of"
         )
-    for label in classes:
-        if not any(content.files[0].label == label for content in kept):
+    for label, of_class in images.items():
+        if not of_class["images"]:
             raise UserError(f"no image of class {label} can be read: see {quarantine}")
 
 
-def _place(
-    kept: Sequence[tuple[_Content, _Picture]], target: Path, workshop: Path
-) -> list[IndexRow]:
-    """Copy, or move what was made in `workshop`, to ``target/LABEL/NAME``; rows sorted by path."""
-    names = _names([content.files[0] for content, _ in kept])
-    rows = []
-    for content, picture in tqdm(kept, "ingest: copy", unit="image"):
-        one = content.files[0]
-        name = names[one]
-        place = target / one.label / name
+def _placed(files: Catalogue, target: Path, workshop: Path) -> Iterator[IndexRow]:
+    """Copy, or move what was made in `workshop`, to ``target/LABEL/NAME``."""
+    for path, row in tqdm(files.images(), "ingest: copy", files.number("image"), unit="image"):
+        place = target / row.path
         place.parent.mkdir(exist_ok=True)
-        if one.path.is_relative_to(workshop):
-            one.path.replace(place)
+        if path.is_relative_to(workshop):
+            path.replace(place)
         else:
-            shutil.copyfile(one.path, place)
-        patient, number = parse_name(name, one.label)
-        rows.append(
-            IndexRow(
-                path=f"{one.label}/{name}",
-                label=one.label,
-                patient=patient,
-                image=number,
-                sha256=content.sha256,
-                width=picture.width,
-                height=picture.height,
-                mode=picture.mode,
-                phash=picture.phash,
-            )
-        )
-    return sorted(rows, key=lambda row: row.path)
-
-
-def _names(candidates: Sequence[Candidate]) -> dict[Candidate, str]:
-    """Unique names within a label: the first to come keeps its own."""
-    names: dict[Candidate, str] = {}
-    taken = set()
-    for one in candidates:
-        if _place_key(one.label, one.name) not in taken:
-            taken.add(_place_key(one.label, one.name))
-            names[one] = one.name
-    for one in candidates:
-        attempt = 0
-        while one not in names:
-            attempt += 1
-            name = another_name(one.name, one.label, attempt)
-            if _place_key(one.label, name) not in taken:
-                taken.add(_place_key(one.label, name))
-                names[one] = name
-    return names
-
-
-def _place_key(label: str, name: str) -> tuple[str, str]:
-    """Equal for names that some file systems take for one."""
-    return label, unicodedata.normalize("NFC", name).casefold()
-
-
-def _summary(
-    rows: Sequence[IndexRow], classes: Sequence[str], duplicates: int, quarantined: int
-) -> Mapping[str, Any]:
-    return {
-        **_counts(rows),
-        "classes": {
-            label: _counts([row for row in rows if row.label == label]) for label in classes
-        },
-        "duplicates": duplicates,
-        "quarantined": quarantined,
-        "widths": _range([row.width for row in rows]),
-        "heights": _range([row.height for row in rows]),
-    }
-
-
-def _counts(rows: Sequence[IndexRow]) -> dict[str, int]:
-    """Images, and known patients."""
-    return {
-        "images": len(rows),
-        "patients": len({row.patient for row in rows if row.patient}),
-    }
-
-
-def _range(values: Sequence[int]) -> dict[str, int]:
-    return {"min": min(values), "max": max(values)}
+            shutil.copyfile(path, place)
+        yield row

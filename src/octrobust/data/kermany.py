@@ -9,7 +9,7 @@ put together and split anew by patient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from octrobust.data.archives import extract
@@ -23,22 +23,23 @@ _CHEST = ("chest_xray", "chestxray")
 _GIVE = "give data.root or data.archive, a copy on disk"
 
 
-def find(root: Path, classes: Sequence[str]) -> list[Candidate]:
+def find(root: Path, classes: Sequence[str]) -> Iterator[Candidate]:
     """The scans of `classes` anywhere under `root`, in any of the set's forms.
 
     Raises:
         UserError: a class has no images, or an image has a foreign name.
     """
-    inside = [(name, path) for name, path in files_under(root) if _is_scan(name, classes)]
+    inside = ((name, path) for name, path in files_under(root) if _is_scan(name, classes))
+    seen: set[str] = set()
+    yield from _candidates(inside, root, seen)
     for label in classes:
-        if not any(name.parent.name == label for name, _ in inside):
+        if label not in seen:
             raise no_images(label, root / "**" / label, root)
-    return _candidates(inside, root)
 
 
 def unpack(
     archive: Path, sha256: str | None, classes: Sequence[str], target: Path
-) -> list[Candidate]:
+) -> Iterator[Candidate]:
     """The scans of `classes` in a zip or tar archive, unpacked into the folder `target`.
 
     sha256: what the archive's checksum must be, hexadecimal; None: not checked.
@@ -55,10 +56,11 @@ def unpack(
             f"{sha256.lower()}: download it again, or correct data.sha256"
         )
     inside = extract(archive, target, lambda name: _is_scan(name, classes))
+    seen: set[str] = set()
+    yield from _candidates(inside, archive, seen)
     for label in classes:
-        if not any(name.parent.name == label for name, _ in inside):
+        if label not in seen:
             raise UserError(f"data.archive: {archive} has no folder {label} with images")
-    return _candidates(inside, archive)
 
 
 def download() -> Path:
@@ -88,17 +90,23 @@ def _is_scan(inside: PurePosixPath, classes: Sequence[str]) -> bool:
     return inside.parent.name in classes and is_image(inside) and not chest
 
 
-def _candidates(inside: Sequence[tuple[PurePosixPath, Path]], source: Path) -> list[Candidate]:
-    foreign = [name for name, _ in inside if _name(name) is None]
+def _candidates(
+    inside: Iterable[tuple[PurePosixPath, Path]], source: Path, seen: set[str]
+) -> Iterator[Candidate]:
+    """Those of `inside`, and their labels into `seen`."""
+    foreign, example = 0, ""
+    for place, path in inside:
+        label, name = place.parent.name, _name(place)
+        seen.add(label)
+        if name is None:
+            foreign, example = foreign + 1, min(example or str(place), str(place))
+        else:
+            yield Candidate(path, readable(str(place)), label, name)
     if foreign:
         raise UserError(
-            f"{source}: {len(foreign)} images are not named CLASS-PATIENT-N.jpeg after their "
-            f"folder, as '{min(foreign)}': data.source folder takes any name"
+            f"{source}: {foreign} images are not named CLASS-PATIENT-N.jpeg after their "
+            f"folder, as '{example}': data.source folder takes any name"
         )
-    return [
-        Candidate(path, readable(str(name)), name.parent.name, _name(name) or name.name)
-        for name, path in inside
-    ]
 
 
 def _name(inside: PurePosixPath) -> str | None:

@@ -1,6 +1,7 @@
 """A file a source of images: its name is what `data.source` says. Each has
 
-    gather(data: config.Data, root: Path | None, workshop: Path, workers: int) -> list[Candidate]
+    gather(data: config.Data, root: Path | None, workshop: Path, workers: int)
+        -> Iterable[Candidate]
 
 `root` is data.root, seen to be a folder, or None where it is not given. A source that makes files
 puts them into `workshop`, a folder of its own, from where they are moved; others are copied. What

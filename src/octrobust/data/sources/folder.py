@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from octrobust import config
@@ -14,6 +15,6 @@ def gather(
     root: Path | None,
     workshop: Path,  # noqa: ARG001
     workers: int,  # noqa: ARG001
-) -> list[Candidate]:
+) -> Iterable[Candidate]:
     assert root is not None
     return folder.find(root, data.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from octrobust import config
@@ -15,7 +16,7 @@ def gather(
     root: Path | None,
     workshop: Path,
     workers: int,  # noqa: ARG001
-) -> list[Candidate]:
+) -> Iterable[Candidate]:
     if data.archive:
         return kermany.unpack(user_path(data.archive), data.sha256, data.classes, workshop)
     return kermany.find(root or kermany.download(), data.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from octrobust import config
@@ -14,7 +15,7 @@ def gather(
     root: Path | None,  # noqa: ARG001
     workshop: Path,
     workers: int,
-) -> list[Candidate]:
+) -> Iterable[Candidate]:
     from octrobust.data.phantom import write_phantom
 
     size = data.phantom
