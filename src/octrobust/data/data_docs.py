@@ -31,4 +31,4 @@ def write(docs: Path, checked: Sequence[Checked]) -> None:
         for one in checked:
             document = renderer.render(one.result)
             page = view.render(document, "data_docs_suite.html", one=one)
-            (folder / f"{one.suite.name}.html").write_text(page, encoding="utf-8")
+            (folder / f"{one.name}.html").write_text(page, encoding="utf-8")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from octrobust import config
 from octrobust.data.index import IndexRow
@@ -25,17 +27,20 @@ if TYPE_CHECKING:
 COLUMNS = [field.name for field in fields(IndexRow)]
 NUMBERS = ("width", "height")
 LOOK_ALIKES = "look_alikes.csv"  # beside the pages
+_AT_ONCE = 4096  # rows turned to text
 SHOWN = 2  # rows quoted for a failed expectation: the two of a pair
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A suite and what Great Expectations found.
+    """A suite's name, what it is about, the rows of its table, and what Great Expectations found.
 
     failures: (description, what was found instead) of every expectation that failed.
     """
 
-    suite: Suite
+    name: str
+    about: str
+    rows: int
     result: ExpectationSuiteValidationResult
     expectations: int
     failures: list[tuple[str, str]]
@@ -59,33 +64,31 @@ def validate(
     Raises:
         UserError: a file is missing, or expectations failed: every one is named.
     """
-    index = _read(raw_index)
-    rows = _concatenate({name: _read(splits / f"{name}.csv") for name in config.SPLITS})
-
     # Off unless asked for; read when Great Expectations is imported, which takes seconds.
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     from octrobust.data import data_docs, suites
 
-    plan = [suites.of_index(index, data, settings), suites.of_splits(rows, data, settings)]
+    index = _read(raw_index)
+    # Without their columns the other tables cannot be made, and the schema has failed anyway.
+    known = _fingerprints(index) if set(COLUMNS) <= set(index.columns) else None
+    checked = [_check(suites.of_index(index, data, settings))]
+    del index  # one table of all images at a time: there may be a hundred thousand
+    rows = _concatenate({name: _read(splits / f"{name}.csv") for name in config.SPLITS})
+    checked.append(_check(suites.of_splits(rows, data, settings)))
     numbers: dict[str, Any] = {}
     alike: pd.DataFrame | None = None
-    # Without their columns the other tables cannot be made, and the schema has failed anyway.
-    if set(COLUMNS) <= set(index.columns) and set(COLUMNS) <= set(rows.columns):
-        patients, contents = _homes(rows, "patient"), _homes(rows, "sha256")
-        contents["path"] = contents["sha256"].map(
-            dict(zip(rows["sha256"], rows["path"], strict=True))
-        )
-        contents["in_index"] = contents["sha256"].map(_in_index(rows, index)).astype(object)
-        plan += [suites.of_counts(rows, data, settings), suites.of_contents(contents)]
+    if known is not None and set(COLUMNS) <= set(rows.columns):
+        patients, contents = _homes(rows, "patient"), _contents(rows, known)
+        checked.append(_check(suites.of_counts(rows, data, settings)))
+        checked.append(_check(suites.of_contents(contents)))
         if settings.by == "patient":
-            plan.append(suites.of_patients(patients))
+            checked.append(_check(suites.of_patients(patients)))
         numbers["patients_in_two_splits"] = _in_two(patients)
         numbers["hashes_in_two_splits"] = _in_two(contents)
         alike = _look_alikes(rows)
         numbers["look_alikes_in_two_splits"] = len(alike)
         numbers["look_alikes_of_two_patients"] = int(alike["two_patients"].sum())
 
-    checked = list(_run(plan))
     data_docs.write(docs, checked)
     if alike is not None:
         alike.to_csv(docs / LOOK_ALIKES, index=False)
@@ -95,7 +98,7 @@ def validate(
 
 def _read(path: Path) -> pd.DataFrame:
     """Read as it stands: that the columns and numbers are right is for the suites to say."""
-    text = {column: object for column in COLUMNS if column not in NUMBERS}
+    text = {column: "str" for column in COLUMNS if column not in NUMBERS}
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
@@ -108,17 +111,18 @@ def _concatenate(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One table with a `split` column; empty ones have no types and are left out."""
     parts = [table.assign(split=name) for name, table in tables.items() if len(table)]
     rows = pd.concat(parts or [table.assign(split=name) for name, table in tables.items()])
-    rows = rows.reset_index(drop=True).astype({"split": object})
+    rows = rows.reset_index(drop=True).astype({"split": "str"})
     return rows[["split", *(column for column in rows.columns if column != "split")]]
 
 
 def _homes(rows: pd.DataFrame, key: str) -> pd.DataFrame:
     """For each value of `key`: the splits it is in, as "train" or "train + test"."""
-    places: dict[str, list[str]] = {}
-    for value, split in rows[[key, "split"]].dropna().drop_duplicates().itertuples(index=False):
-        places.setdefault(value, []).append(split)
-    homes = [(value, " + ".join(names)) for value, names in places.items()]
-    return pd.DataFrame(homes, columns=[key, "splits"], dtype=object)
+    pairs = rows[[key, "split"]].dropna().drop_duplicates()
+    homes = pairs.drop_duplicates(key).rename(columns={"split": "splits"}).reset_index(drop=True)
+    several = pairs[pairs.duplicated(key, keep=False)].groupby(key)["split"].agg(" + ".join)
+    moved = homes[key].isin(several.index)
+    homes.loc[moved, "splits"] = homes.loc[moved, key].map(several)
+    return homes
 
 
 def _in_two(homes: pd.DataFrame) -> int:
@@ -141,40 +145,50 @@ def _look_alikes(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _in_index(rows: pd.DataFrame, index: pd.DataFrame) -> dict[str, str]:
-    """By hash: whether every row with it stands in the index, the same in every column."""
-    known = index[COLUMNS].astype(str).drop_duplicates()
-    lines = rows[COLUMNS].astype(str).merge(known, how="left", indicator="found")
-    strangers = set(lines.loc[lines["found"] == "left_only", "sha256"])
-    return {sha256: "no" if sha256 in strangers else "yes" for sha256 in rows["sha256"].dropna()}
+def _contents(rows: pd.DataFrame, known: NDArray[np.uint64]) -> pd.DataFrame:
+    """For each sha256: its splits, a path, and whether all rows with it are among the `known`."""
+    contents = _homes(rows, "sha256")
+    paths = rows.drop_duplicates("sha256").set_index("sha256")["path"]
+    contents["path"] = paths.reindex(contents["sha256"]).to_numpy()
+    strangers = rows.loc[~np.isin(_fingerprints(rows), known), "sha256"]
+    listed = ~contents["sha256"].isin(strangers)
+    contents["in_index"] = listed.map({True: "yes", False: "no"})
+    return contents
 
 
-def _run(plan: Sequence[Suite]) -> Iterator[Checked]:
+def _fingerprints(table: pd.DataFrame) -> NDArray[np.uint64]:
+    """64 bits that are the same for the same text in all columns: (N,)."""
+    parts = (table.iloc[i : i + _AT_ONCE] for i in range(0, len(table), _AT_ONCE))
+    texts = (part[COLUMNS].astype(str) for part in parts)
+    hashes = [pd.util.hash_pandas_object(text, index=False).to_numpy() for text in texts]
+    return np.concatenate([np.empty(0, np.uint64), *hashes])
+
+
+def _check(suite: Suite) -> Checked:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    context = gx.get_context(mode="ephemeral")
+    context = gx.get_context(mode="ephemeral")  # a new one each time: it keeps what it has seen
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_pandas("octrobust")
-    for suite in plan:
-        asset = source.add_dataframe_asset(suite.name)
-        definition = asset.add_batch_definition_whole_dataframe(suite.name)
-        columns = (None, *suite.table.columns)  # None: of the whole table
-        result = definition.get_batch({"dataframe": suite.table}).validate(
-            gx.ExpectationSuite(
-                name=suite.name,
-                expectations=[
-                    expectation
-                    for expectation in suite.expectations
-                    if getattr(expectation, "column", None) in columns
-                ],
-            ),
-            result_format={
-                "result_format": "SUMMARY",
-                "unexpected_index_column_names": suite.keys,
-            },
-        )
-        yield Checked(suite, result, len(result.results), _failures(suite, result))
+    asset = context.data_sources.add_pandas("octrobust").add_dataframe_asset(suite.name)
+    definition = asset.add_batch_definition_whole_dataframe(suite.name)
+    columns = (None, *suite.table.columns)  # None: of the whole table
+    result = definition.get_batch({"dataframe": suite.table}).validate(
+        gx.ExpectationSuite(
+            name=suite.name,
+            expectations=[
+                expectation
+                for expectation in suite.expectations
+                if getattr(expectation, "column", None) in columns
+            ],
+        ),
+        result_format={
+            "result_format": "SUMMARY",
+            "unexpected_index_column_names": suite.keys,
+        },
+    )
+    found, rows = _failures(suite, result), len(suite.table)
+    return Checked(suite.name, suite.about, rows, result, len(result.results), found)
 
 
 def _failures(suite: Suite, result: ExpectationSuiteValidationResult) -> list[tuple[str, str]]:
@@ -205,7 +219,7 @@ def _summary(checked: Sequence[Checked]) -> dict[str, Any]:
         "expectations": sum(one.expectations for one in checked),
         "failed": sum(len(one.failures) for one in checked),
         "suites": {
-            one.suite.name: {
+            one.name: {
                 "success": not one.failures,
                 "expectations": one.expectations,
                 "failed": len(one.failures),
@@ -217,7 +231,7 @@ def _summary(checked: Sequence[Checked]) -> dict[str, Any]:
 
 def _raise_if_failed(checked: Sequence[Checked], docs: Path) -> None:
     failed = [
-        f"[{one.suite.name}] {description} ({found})"
+        f"[{one.name}] {description} ({found})"
         for one in checked
         for description, found in one.failures
     ]
