@@ -162,12 +162,11 @@ def _to_quality(where: str, document: Document) -> Iterator[Verdict]:
             f"`{mine}`: time to the median that the best peer ends at, "
             f"≥ {TIMES_TO_QUALITY:g} x faster"
         )
-        yield (
-            what,
-            where,
-            f"{measured} ({race.peer}, {number(race.target)})",
-            _yes(times >= TIMES_TO_QUALITY),
-        )
+        measured += f" ({race.peer}, {number(race.target)})"
+        least = statistics.closest(document, mine, OUR_ROWS)
+        if least:
+            measured += f"; to where {least[0]} ends, {number(least[1])} x"
+        yield what, where, measured, _yes(times >= TIMES_TO_QUALITY)
 
 
 def _floor(where: str, document: Document) -> Iterator[Verdict]:

@@ -133,6 +133,19 @@ def race(document: Document, ours: Sequence[str]) -> Race | None:
     return Race(peer, target, when.pop(peer), {k: v for k, v in when.items() if k in ran})
 
 
+def closest(document: Document, mine: str, ours: Sequence[str]) -> tuple[str, float] | None:
+    """The peer that `mine` is least ahead of, and by how many times, on the way to where that peer
+    ends; peers that end where `mine` does not get left out."""
+    ahead = {}
+    for name in names(document):
+        ends = _by_budget(document, name)[-1:] if name not in ours else []
+        for runs in ends:
+            when = time_to(document, mine, median_of_all(runs), success(runs))
+            if when:
+                ahead[name] = seconds(runs) / when
+    return min(ahead.items(), key=lambda item: item[1], default=None)
+
+
 def best_end(document: Document, candidates: list[str]) -> tuple[str, float] | None:
     """Who of them ends at the smallest median, and that median."""
     ends = {name: points[-1][1] for name in candidates if (points := curve(document, name))}

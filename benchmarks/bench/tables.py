@@ -115,6 +115,7 @@ def _results(document: Document) -> str:
 
 def _quality(document: Document) -> list[str]:
     rows = []
+    ours = [name for name in OUR_ROWS if statistics.of(document, name)]
     for name in statistics.names(document):
         runs = statistics.of(document, name)
         for budget in sorted({run["max_iter"] for run in runs}):
@@ -122,15 +123,26 @@ def _quality(document: Document) -> list[str]:
             rows.append([name, str(budget), number(statistics.seconds(here))])
             rows[-1].append(f"{statistics.success(here):.1%}")
             rows[-1].append(number(statistics.median_of_all(here)))
+            rows[-1] += [_times_to(document, mine, here) for mine in ours]
     head = ["implementation", "iterations a step", "seconds, median", "success"]
+    head += ["median EN of all", *(f"times `{mine}` to there" for mine in ours)]
     return [
         "The median is over all images attacked, a failure counting as infinitely far. "
-        f"`{PROJECTION}` runs as a single search step: its iterations are all there are.",
+        f"`{PROJECTION}` runs as a single search step: its iterations are all there are. Times "
+        "ours to there: that row's seconds over those of our first budget with as many successes "
+        "at no larger a median; –: none within the budgets.",
         *_to_quality(document),
         f"![Median elastic-net distance over time]({document['plot']})",
-        table([*head, "median EN of all"], rows),
+        table(head, rows),
         *_errors(document),
     ]
+
+
+def _times_to(document: Document, mine: str, runs: list[dict[str, Any]]) -> str:
+    """How much longer these runs take than ours to as good an end."""
+    target, least = statistics.median_of_all(runs), statistics.success(runs)
+    when = statistics.time_to(document, mine, target, least)
+    return number(statistics.seconds(runs) / when) if when else "–"
 
 
 def _to_quality(document: Document) -> list[str]:
