@@ -76,6 +76,9 @@ PEER_ROWS = (
     Implementation("advertorch, early abort", "advertorch", {"abort_early": True}, cost=1.5),
     # What a peer gains where its user knows of the layout.
     Implementation(
+        "foolbox, channels-last network", "foolbox", {"abort_early": False}, channels_last=True
+    ),
+    Implementation(
         "advertorch, channels-last network",
         "advertorch",
         {"abort_early": False},
@@ -95,7 +98,7 @@ TUNED_PEER = Implementation(
     parameters={"learning_rate": 0.1, "binary_search_steps": 5},
 )
 OUR_ROWS = (OURS, OURS_SHORT, PROJECTION)
-SPEED_FLAGS = ("fold", "reuse_first_gradient", "defer_verdicts", "refill")
+SPEED_FLAGS = ("reuse_first_gradient", "defer_verdicts", "refill")
 
 
 def shortcuts(max_iter: int) -> Options:
@@ -160,6 +163,8 @@ def ablation_rows(max_iter: int, precision: str, bf16: bool) -> tuple[Implementa
     return (
         row(OURS, {}),
         *(row(f"{name} search", {"precision": name}) for name in precisions),
+        # Without folding, `auto` is fp32: each is to be set beside the search of its precision.
+        *(row(f"without fold, {name}", {"precision": name, "fold": False}) for name in precisions),
         *(row(f"without {flag}", {flag: False}) for flag in SPEED_FLAGS),
         *(row(f"with {name}={value}", {}, {name: value}) for name, value in every.items()),
         row("with all of these", {}, every),

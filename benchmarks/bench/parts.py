@@ -11,7 +11,7 @@ from bench import implementations, machine, plots
 from bench.implementations import Implementation, Parameters
 from bench.memory import LINEAR
 from bench.network import Pool
-from bench.runs import Record, Setting, Workbench, take_turns
+from bench.runs import Record, Setting, Workbench, take_turns, turns
 
 # Fixed costs of a run fade with its length; every step of the search leaves x at this constant.
 FLOOR_PARAMETERS = Parameters(binary_search_steps=2, max_iter=10, initial_const=1.0)
@@ -65,7 +65,7 @@ def quality(
             for budget in budgets:
                 parameters = replace(setting.parameters, max_iter=budget)
                 for row in rows:
-                    if budget > limits.get(row.name, budget):
+                    if budget > limits.get(row.name, budget) or turn >= turns(row, setting.repeats):
                         continue
                     found = bench.attack(row, parameters)
                     record.add({"turn": turn, "max_iter": budget, **found})
@@ -83,7 +83,7 @@ def floor(
         record = Record(path, "floor", setting.threads, **bench.about(), best_of=best_of)
         record.document["floor"] = bench.work("floor", "convolutions alone", best_of=best_of)
         for turn in range(setting.repeats):
-            for row, precision in (*_our_precisions(setting), *((peer, "fp32") for peer in peers)):
+            for row, precision in (*_our_precisions(setting), *_in_fp32(peers)):
                 run = bench.attack(row)
                 if "error" not in run:
                     passes = run["backwards"] * setting.images
@@ -107,6 +107,11 @@ def _our_precisions(setting: Setting) -> list[tuple[Implementation, str]]:
     fp32, tf32, bf16 = implementations.precision_rows()
     some = [(fp32, "fp32")] + ([(bf16, "bf16")] if machine.has_bf16(setting.device) else [])
     return [*some, (tf32, "TF32")] if setting.device == "cuda" else some
+
+
+def _in_fp32(peers: Sequence[Implementation]) -> list[tuple[Implementation, str]]:
+    """Without the TF32 that torch's default allows on CUDA."""
+    return [(replace(peer, tf32=False), "fp32") for peer in peers]
 
 
 def memory(

@@ -68,9 +68,12 @@ def summary(runs: list[Run]) -> dict[str, float | None]:
 
 
 def ratios(document: Document, name: str, ours: str) -> list[float]:
-    """Seconds of `name` over seconds of `ours`, turn by turn."""
+    """Seconds of `name` over seconds of `ours`, turn by turn; of a single turn, over all of ours:
+    how fast the machine was at that turn is not known."""
     mine = {run["turn"]: run["seconds"] for run in of(document, ours)}
     theirs = of(document, name)
+    if len(theirs) == 1:
+        return [theirs[0]["seconds"] / seconds for seconds in mine.values()]
     return [run["seconds"] / mine[run["turn"]] for run in theirs if run["turn"] in mine]
 
 

@@ -73,7 +73,8 @@ def _errors(document: Document) -> list[str]:
 def _compare(document: Document) -> list[str]:
     return [
         _speeds(document),
-        "Times ours: that row's seconds over ours in the same turn, smallest to largest turn.",
+        "Times ours: that row's seconds over ours in the same turn, smallest to largest turn (of a "
+        "single turn, over every turn of ours).",
         _results(document),
         "Success is judged on the original network in fp32; distances are over successes only, "
         "in [0, 1] image units, all turns together; EN is squared L2 + beta x L1.",

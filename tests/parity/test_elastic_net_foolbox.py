@@ -26,6 +26,3 @@ CASES = [(network, row) for network, row in TABLE if row.get("decision_rule") !=
 def test_the_same_attack_image_by_image(network: Trained, row: Settings) -> None:
     found = compare(foolbox, network, row)
     assert_the_same_attack(found, {**BASE, **row}["learning_rate"])
-    # Seen: 1.0000 in every row, at most 1.002 with relative noise of 1e-4 in our gradient.
-    assert found.median_ratio <= 1.02
-    assert found.geometric_ratio <= 1.02

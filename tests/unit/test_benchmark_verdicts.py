@@ -89,6 +89,21 @@ def test_the_slowest_turn_decides_against_the_fastest_peer() -> None:
     assert speed[1][1] == "**no**"  # 80 / 9, and 90 / 12 = 7.5
 
 
+@pytest.mark.parametrize(("ours", "reached"), [(0.1, "yes"), (0.11, "**no**")])
+def test_a_speed_at_a_larger_median_is_not_reached(ours: float, reached: str) -> None:
+    found = verdicts("compare", [run("foolbox", 90.0, [0.1] * 4), run(OURS, 9.0, [ours] * 4)])
+    (speed,) = [v for what, v in found.items() if "fastest other peer" in what]
+    assert speed[1] == reached
+
+
+def test_a_single_turn_is_set_beside_every_turn_of_ours() -> None:
+    art = run("ART, batch N", 210.0, [0.1])
+    slow = run(OURS, 11.0, [0.1]) | {"turn": 1}
+    found = verdicts("compare", [art, run(OURS, 10.0, [0.1]), slow])
+    (speed,) = [v for what, v in found.items() if "ART" in what and "≥ 20 x" in what]
+    assert speed == ("19.1 to 21.0 x", "**no**")
+
+
 def test_memory_that_grows_is_not_flat() -> None:
     def measured(*mib: float) -> list[dict[str, Any]]:
         return [

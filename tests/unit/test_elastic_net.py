@@ -397,7 +397,7 @@ def test_bad_images_are_refused(small_network: Trained) -> None:
     with pytest.raises(ValueError, match="float32"):
         attack.run(x.double(), y)
     for beyond in (-1, 2):
-        with pytest.raises(ValueError, match="classes 0 to 1"):
+        with pytest.raises(ValueError, match="classes"):
             attack.run(x, torch.full_like(y, beyond))
     with pytest.raises(ValueError, match="int64"):
         attack.run(x, y.float())

@@ -135,6 +135,7 @@ class ElasticNet:
         self.speed = speed or Speed()
         self.shortcuts = shortcuts or Shortcuts()
         self.spent = Spent()
+        self._last_class = -1  # that is asked for; read once, not at every verdict
 
     def generate(self, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images (N, C, H, W) float32 in [0, 1]; unchanged where none was found."""
@@ -158,6 +159,7 @@ class ElasticNet:
         _check_images(x, y)
         home = x.device
         self.spent = Spent()
+        self._last_class = int(y.amax()) if len(y) else -1
         if not len(x):
             return _empty(x)
         # Whatever mode the caller is in: no graph over the run, and gradients where it asks.
@@ -206,7 +208,7 @@ class ElasticNet:
             outputs = logits(self.model, x).float()
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(f"the model must give (N, K) logits, K >= 2: {tuple(outputs.shape)}")
-        if y.amin() < 0 or y.amax() >= outputs.shape[1]:
+        if outputs.shape[1] <= self._last_class:
             raise ValueError(f"y must be classes 0 to {outputs.shape[1] - 1} of the model's")
         return margin(outputs, y, self.targeted)
 
@@ -344,6 +346,8 @@ def _check_images(x: Tensor, y: Tensor) -> None:
         raise ValueError(f"x must be (N, C, H, W) float32, not {tuple(x.shape)} {x.dtype}")
     if y.shape != x.shape[:1] or y.dtype != torch.int64:
         raise ValueError(f"y must be ({len(x)},) int64, not {tuple(y.shape)} {y.dtype}")
+    if len(y) and y.amin() < 0:
+        raise ValueError("y must be classes from 0 on")
     if len(x) and not (x.amin() >= 0 and x.amax() <= 1):  # NaN fails as well
         raise ValueError("x must lie in [0, 1]; put any standardisation inside the model")
 

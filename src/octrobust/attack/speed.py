@@ -14,6 +14,8 @@ FIRST_CONSTS = ("given", "linear")
 @dataclass(frozen=True)
 class Speed:
     """Speed-ups that keep the result up to rounding; all on. For measuring what each brings.
+    Rounding to bf16 or TF32 is coarse: FISTA then ends elsewhere, image by image nearer or farther,
+    so `presets/paper.yaml` searches in fp32.
 
     Attributes:
         precision: of the search; a success is verified in float32 all the same. ``auto``: bf16
