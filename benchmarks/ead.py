@@ -107,7 +107,9 @@ def quality(
     ours = implementations.quality_rows(precision)
     rows = pick((*PEER_ROWS, implementations.TUNED_PEER, *ours), only or [])
     limits = {row.name: slow_up_to for row in PEER_ROWS if row.library == "art"}
-    limits |= dict(map(_limit, limit or []))
+    given = dict(map(_limit, limit or []))
+    pick((*PEER_ROWS, implementations.TUNED_PEER, *ours), list(given))  # refuses an unknown name
+    limits |= given
     parts.quality(setting, _pool(model, arrays, split, size), rows, each, limits, out)
 
 
@@ -216,7 +218,7 @@ def memory(
 
 @app.command("suite")
 def run_suite(device: Device = "auto", threads: Threads = 0, out: Out = RESULTS) -> None:
-    """Everything, as `make bench` runs it: about an hour on two cores."""
+    """Everything, as `make bench` runs it: some two hours on two cores."""
     suite.run(_device(device), _threads(threads), out)
 
 

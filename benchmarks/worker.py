@@ -57,7 +57,7 @@ def _network(spec: Spec, channels_last: bool = False) -> OCTClassifier:
 
 def _linear(x: np.ndarray[Any, Any]) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(x[0, :1].size, 2)).eval()
+    return nn.Sequential(nn.Flatten(), nn.Linear(x[0].size, 2)).eval()
 
 
 def judge(network: OCTClassifier, x: Tensor, x_adv: Tensor, y: Tensor, beta: float) -> Spec:
@@ -157,7 +157,7 @@ def crafted(spec: Spec) -> Spec:
     """Peak memory and seconds of `images` images through the pipeline's shards."""
     x = _images(spec, torch.device("cpu"))[0].numpy()
     network = _linear(x) if spec["network"] == LINEAR else _network(spec)
-    y = predict(network, torch.from_numpy(x[:, :1]))
+    y = predict(network, torch.from_numpy(x))
     parameters = implementations.Parameters(**spec["parameters"])
     ours = implementations.our_attack(network, parameters, {}, spec["batch"])
     count, folder = spec["images"], Path(spec["folder"])

@@ -57,10 +57,6 @@ class Implementation:
     tf32: bool | None = None
     channels_last: bool = False
 
-    @property
-    def ours(self) -> bool:
-        return self.library == "octrobust"
-
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -85,7 +81,7 @@ PEER_ROWS = (
         channels_last=True,
     ),
 )
-OURS, OURS_SHORT = "octrobust", "octrobust, shortcuts"
+OURS, OURS_SHORT, OURS_FP32 = "octrobust", "octrobust, shortcuts", "octrobust, fp32"
 PROJECTION = "octrobust, projection solver"
 # The result-changing options of FISTA in the row `octrobust, shortcuts`: not patience, which at
 # learning rate 0.5 costs successes, nor a warm start, which wants a smaller one.
@@ -97,7 +93,7 @@ TUNED_PEER = Implementation(
     {"abort_early": False},
     parameters={"learning_rate": 0.1, "binary_search_steps": 5},
 )
-OUR_ROWS = (OURS, OURS_SHORT, PROJECTION)
+OUR_ROWS = (OURS, OURS_FP32, OURS_SHORT, PROJECTION)
 SPEED_FLAGS = ("reuse_first_gradient", "defer_verdicts", "refill")
 
 
@@ -112,8 +108,8 @@ def shortcuts(max_iter: int) -> Options:
 
 
 def our_rows(precision: str, cuda: bool) -> tuple[Implementation, ...]:
-    """Ours with result-keeping speed-ups, with shortcuts too, by projections, and on CUDA at each
-    precision."""
+    """Ours with all speed-ups, with shortcuts too, by projections; the first in fp32 as well, and
+    on CUDA at each precision."""
     speed = {"precision": precision}
     short = {"speed": speed, "shortcuts": SHORTCUT_ROW}
     rows = [
@@ -121,7 +117,7 @@ def our_rows(precision: str, cuda: bool) -> tuple[Implementation, ...]:
         Implementation(OURS_SHORT, "octrobust", short, cost=1.2),
         projection_row(precision),
     ]
-    return (*rows, *precision_rows()) if cuda else tuple(rows)
+    return (*rows, *precision_rows()[: None if cuda else 1])
 
 
 def projection_row(precision: str, **parameters: int) -> Implementation:
@@ -132,19 +128,19 @@ def projection_row(precision: str, **parameters: int) -> Implementation:
 
 def quality_rows(precision: str) -> tuple[Implementation, ...]:
     """Ours for time to quality: projections in one step, so that a budget is their number."""
-    fista = our_rows(precision, cuda=False)[:2]
+    fista = pick(our_rows(precision, cuda=False), [OURS, OURS_SHORT, OURS_FP32])
     return (*fista, projection_row(precision, binary_search_steps=1))
 
 
 def precision_rows() -> tuple[Implementation, ...]:
-    """Ours at each precision that CUDA has; torch's own default lets peers use TF32."""
+    """Ours at each precision, fp32 first; on CUDA torch's own default lets peers use TF32."""
 
     def row(name: str, precision: str) -> Implementation:
         options = {"speed": {"precision": precision}}
         return Implementation(name, "octrobust", options, cost=2.0, tf32=False)
 
     return (
-        row("octrobust, fp32", "fp32"),
+        row(OURS_FP32, "fp32"),
         row("octrobust, TF32", "tf32"),
         row("octrobust, bf16", "bf16"),
     )

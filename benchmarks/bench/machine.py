@@ -49,7 +49,9 @@ def describe(threads: int, packages: Sequence[str] = PACKAGES) -> dict[str, Any]
 
 def has_bf16(device: str) -> bool:
     """Whether the device computes in bfloat16 at all, rather than by emulation."""
-    return device == "cuda" or "avx512_bf16" in cpu_field("flags").split()
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return "avx512_bf16" in cpu_field("flags").split()
 
 
 def in_words(machine: dict[str, Any]) -> str:

@@ -113,15 +113,13 @@ class Workbench:
         return run_worker(spec, label)
 
 
-def take_turns(
-    bench: Workbench, rows: Iterable[Implementation], record: Record, **more: Any
-) -> None:
+def take_turns(bench: Workbench, rows: Iterable[Implementation], record: Record) -> None:
     """Turn 1: every row once; turn 2: every row once more, but for the slowest; and so on."""
     rows = tuple(rows)
     for turn in range(bench.setting.repeats):
         for row in rows:
             if turn < turns(row, bench.setting.repeats):
-                record.add({"turn": turn, **more, **bench.attack(row)})
+                record.add({"turn": turn, **bench.attack(row)})
 
 
 def turns(row: Implementation, repeats: int) -> int:

@@ -13,6 +13,7 @@ import torch
 from bench import implementations, parts, passes, readme
 from bench.implementations import (
     OURS,
+    OURS_FP32,
     OURS_SHORT,
     PEER_ROWS,
     PROJECTION,
@@ -39,7 +40,7 @@ QUALITY_ROWS = [
 FEW_ROWS = [
     *("foolbox", "foolbox, channels-last network"),
     *("advertorch", "advertorch, channels-last network"),
-    *(OURS, OURS_SHORT, PROJECTION),
+    *(OURS, OURS_FP32, OURS_SHORT, PROJECTION),
 ]
 # From where the allocator has settled: 64 images end before it has.
 MEMORY_COUNTS, LINEAR_COUNTS = (256, 1024, 4096), (1024, 15000)

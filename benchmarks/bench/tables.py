@@ -51,9 +51,14 @@ def _setting(document: Document) -> str:
     count = "" if document["kind"] == "memory" else f"{setting['images']} "  # there the axis too
     slow = (
         " (ART: the first alone)"
-        if document["kind"] == "compare" and setting["repeats"] > 1
+        if setting["repeats"] > 1 and any(run.get("library") == "art" for run in document["runs"])
         else ""
     )
+    if document["kind"] == "passes":
+        return (
+            f"{setting['size']} px ({setting['channels']}), on {setting['device']}. "
+            f"Network: {document['network']}."
+        )
     return (
         f"{count}images of {setting['size']} px ({setting['channels']}), all right "
         f"when clean, batch {setting['batch']}, on {setting['device']}; "
@@ -182,7 +187,8 @@ def _ablation(document: Document) -> list[str]:
     head += ["median EN", "mean EN", "geometric mean EN"]
     head += ["gradients an image", "screens an image", "verdicts an image"]
     return [
-        f"`{OURS}` has every result-keeping speed-up on and every shortcut off. A ratio above 1 "
+        f"`{OURS}` has every speed-up on, the precision that the machine is quickest in, and every "
+        "shortcut off. A pass counts its images, not what fills up a batch. A ratio above 1 "
         "of a variant without a speed-up is what that speed-up gives; one below 1 of a variant "
         f"with a shortcut is what the shortcut saves.{_noise(document)}",
         table(head, rows),

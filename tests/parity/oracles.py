@@ -40,9 +40,11 @@ TABLE: list[tuple[str, Settings]] = [
     ("three_classes", {"beta": 0.0, "decision_rule": "L2"}),
     ("small_network", {"beta": 0.01, "decision_rule": "L1"}),
     ("three_classes", {"beta": 0.1}),
+    ("small_network", {"beta": 0.01}),
     ("small_network", {"beta": 0.0}),
     ("small_network", {"beta": 0.1, "decision_rule": "L2"}),
     ("small_network", {"confidence": 5.0}),
+    ("three_classes", {"decision_rule": "L2", "confidence": 5.0}),
     ("three_classes", {"targeted": True}),
     (
         "three_classes",

@@ -478,9 +478,18 @@ def inception() -> Trained:
         return model, x, model(x).argmax(1)
 
 
-@pytest.mark.parametrize(("channels", "solver"), [(1, "fista"), (3, "fista"), (1, "projection")])
+@pytest.mark.parametrize(
+    ("channels", "solver", "precision"),
+    [
+        (1, "fista", "fp32"),
+        (3, "fista", "fp32"),
+        (1, "projection", "fp32"),
+        (1, "fista", "bf16"),
+        (1, "projection", "bf16"),
+    ],
+)
 def test_batch_and_neighbours_do_not_matter_on_the_real_network_either(
-    inception: Trained, channels: int, solver: str
+    inception: Trained, channels: int, solver: str, precision: str
 ) -> None:
     """Its convolutions round differently in small batches, which EAD would blow up; and torch
     splits a lone image's sums over threads."""
@@ -488,7 +497,8 @@ def test_batch_and_neighbours_do_not_matter_on_the_real_network_either(
     x = x.expand(-1, channels, -1, -1)
     short = Shortcuts(solver=solver)
     budget = {"binary_search_steps": 1, "max_iter": 4 if solver == "fista" else 12}
-    settings = {**QUICK, **budget, "shortcuts": short}
+    speed = Speed(precision=precision)
+    settings = {**QUICK, **budget, "shortcuts": short, "speed": speed}
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -1,8 +1,8 @@
 """What every search shares: images board, are worked on together, and leave when they are done.
 
 The host waits for the device where it asks which iterates are candidates, what they are, and which
-stages are over: three times an iteration at most, and once for each batch of candidates. All else
-is queued, so that a GPU is seldom idle."""
+stages are over: three times an iteration at most, and once for each batch of candidates. Where a
+stage ends, or an image boards, there are some more. All else is queued."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
     parts: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     name, value = "allow_tf32", tf32
     if hasattr(parts[1], "fp32_precision"):  # torch 2.9: the two names must not be mixed
-        parts, name = (parts[0].conv, parts[1]), "fp32_precision"
+        parts, name = (parts[0].conv, parts[0].rnn, parts[1]), "fp32_precision"
         value = "tf32" if tf32 else "ieee"  # type: ignore[assignment]
     before = [getattr(part, name) for part in parts]
     plain = [torch.autocast(device, enabled=False) for device in ("cpu", "cuda")]
