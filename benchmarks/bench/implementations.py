@@ -173,7 +173,7 @@ def pick(rows: tuple[Implementation, ...], names: list[str]) -> tuple[Implementa
     unknown = sorted(set(names) - {row.name for row in rows})
     if unknown:
         known = "; ".join(row.name for row in rows)
-        raise UserError(f"--only: no {'; '.join(unknown)} here; there are: {known}")
+        raise UserError(f"no implementation {'; '.join(unknown)} here; there are: {known}")
     return tuple(row for row in rows if not names or row.name in names)
 
 
