@@ -40,7 +40,7 @@ def throughput(setting: Setting, pool: Pool, rows: Sequence[Implementation], out
 
 def passes(setting: Setting, pool: Pool, out: Path) -> Path:
     """One pass, as the speed-ups come on one by one."""
-    path = out / f"passes-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
+    path = out / f"passes-{setting.where}-batch{setting.batch}.json"
     with Workbench(setting, pool) as bench:
         record = Record(path, "passes", setting.threads, **bench.about())
         record.add({"name": "passes", "turn": 0, **bench.work("passes", "one pass, every way")})
@@ -78,7 +78,7 @@ def floor(
 ) -> Path:
     """Convolutions alone, then whole attacks at that batch and size."""
     setting = replace(setting, parameters=FLOOR_PARAMETERS, images=setting.batch)
-    path = out / f"floor-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
+    path = out / f"floor-{setting.where}-batch{setting.batch}.json"
     with Workbench(setting, pool) as bench:
         record = Record(path, "floor", setting.threads, **bench.about(), best_of=best_of)
         record.document["floor"] = bench.work("floor", "convolutions alone", best_of=best_of)
@@ -119,7 +119,7 @@ def memory(
 ) -> Path:
     """Peak memory of our attack through the pipeline's shards, for growing sets: on the network,
     and on a linear one."""
-    path = out / f"memory-{setting.size}px-{setting.channels}-batch{setting.batch}.json"
+    path = out / f"memory-{setting.where}-batch{setting.batch}.json"
     with Workbench(setting, pool) as bench:
         record = Record(path, "memory", setting.threads, **bench.about())
         each = [("trained", count) for count in counts] + [(LINEAR, count) for count in linear]

@@ -83,7 +83,8 @@ def judge(path: Path, document: Document) -> Iterator[Verdict]:
     """The numbers to reach that this record speaks of."""
     where = f"[{path.stem}]({path.with_suffix('.md').name})"
     if "cpu" in document["machine"]:
-        where += f", {document['machine']['cpu']}, threads: {document['machine']['threads']}"
+        device = document["machine"]["gpu" if _on_gpu(document) else "cpu"]
+        where += f", {device}, threads: {document['machine']['threads']}"
     if document["kind"] == "compare":
         yield from _speed(where, document)
         yield from _distance(where, document)

@@ -40,7 +40,13 @@ class Setting:
     def name(self) -> str:
         """For file names: what was run, short."""
         budget = f"{self.parameters.binary_search_steps}x{self.parameters.max_iter}"
-        return f"{self.size}px-{self.channels}-{self.images}images-{budget}"
+        return f"{self.where}-{self.images}images-{budget}"
+
+    @property
+    def where(self) -> str:
+        """The same, of the images alone; a GPU's records stand beside the CPU's."""
+        gpu = "cuda-" if self.device == "cuda" else ""
+        return f"{gpu}{self.size}px-{self.channels}"
 
     @property
     def work(self) -> int:
