@@ -34,7 +34,8 @@ def ablation(setting: Setting, pool: Pool, rows: Sequence[Implementation], out: 
 
 
 def throughput(setting: Setting, pool: Pool, rows: Sequence[Implementation], out: Path) -> Path:
-    """Ours at every precision of the GPU beside the fastest peers, at a batch that fills it."""
+    """Ours at every precision of the GPU beside the fastest peers, these with torch's default
+    (TF32 in convolutions) and in fp32."""
     return compare(setting, pool, rows, out, kind="throughput")
 
 

@@ -216,7 +216,9 @@ def _memory(setting: Setting, out: Path) -> Part:
 
 def _throughput(setting: Setting, out: Path) -> Part:
     setting = replace(setting, batch=64)
-    rows = (*implementations.precision_rows(), *pick(PEER_ROWS, ["foolbox", "advertorch"]))
+    peers = pick(PEER_ROWS, ["foolbox", "advertorch"])
+    fp32 = (replace(peer, name=f"{peer.name}, fp32", tf32=False) for peer in peers)
+    rows = (*implementations.precision_rows(), *peers, *fp32)
     return replace(
         _compare(setting, rows, out),
         name="throughput",
