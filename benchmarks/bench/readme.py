@@ -99,17 +99,13 @@ def judge(path: Path, document: Document) -> Iterator[Verdict]:
         yield from outgrow.judge(where, document)
 
 
-def _ours(document: Document) -> list[str]:
-    return [name for name in OUR_ROWS if statistics.of(document, name)]
-
-
 def _speed(where: str, document: Document) -> Iterator[Verdict]:
     goals = dict(TIMES)
     peer = statistics.quickest(document, list(EQUAL_ITERATIONS))
     if peer:
         goals[peer] = TIMES_PEER
     for name, goal in goals.items():
-        for mine in _ours(document):
+        for mine in statistics.ran(document, OUR_ROWS):
             found = statistics.ratios(document, name, mine)
             if found:
                 fastest = ", the fastest other peer" if name == peer else ""
@@ -132,7 +128,7 @@ def _budget(mine: str) -> str:
 def _peers(document: Document) -> dict[str, list[dict[str, Any]]]:
     """The runs of those without early abort."""
     names = (ART_1, ART_N, *EQUAL_ITERATIONS)
-    return {name: runs for name in names if (runs := statistics.of(document, name))}
+    return {name: statistics.of(document, name) for name in statistics.ran(document, names)}
 
 
 def _as_good(document: Document, mine: str) -> bool:
@@ -153,7 +149,7 @@ def _distance(where: str, document: Document) -> Iterator[Verdict]:
     medians = {name: statistics.median_of_all(runs) for name, runs in peers.items()}
     best = min(peers, key=medians.__getitem__)
     rate = max(map(statistics.success, peers.values()))
-    for mine in _ours(document):
+    for mine in statistics.ran(document, OUR_ROWS):
         runs = statistics.of(document, mine)
         value, success = statistics.median_of_all(runs), statistics.success(runs)
         measured = (
@@ -170,7 +166,7 @@ def _distance(where: str, document: Document) -> Iterator[Verdict]:
 def _memory_at_batch(where: str, document: Document) -> Iterator[Verdict]:
     kind = _memory_kind(document)
     theirs = [run.get(kind) for run in statistics.of(document, "foolbox")]
-    for mine in _ours(document):
+    for mine in statistics.ran(document, OUR_ROWS):
         ours = [run.get(kind) for run in statistics.of(document, mine)]
         if theirs and ours and None not in (*theirs, *ours):
             measured = f"{number(max(ours))} MiB, foolbox {number(max(theirs))} MiB"
@@ -182,7 +178,7 @@ def _to_quality(where: str, document: Document) -> Iterator[Verdict]:
     race = statistics.race(document, OUR_ROWS)
     if race is None:
         return
-    for mine in _ours(document):
+    for mine in statistics.ran(document, OUR_ROWS):
         when = race.ours[mine]
         times = race.seconds / when if race.seconds and when else math.nan
         measured = f"{number(times)} x" if when else "not within the budgets run"

@@ -77,10 +77,16 @@ def ratios(document: Document, name: str, ours: str) -> list[float]:
     return [run["seconds"] / mine[run["turn"]] for run in theirs if run["turn"] in mine]
 
 
+def ran(document: Document, candidates: Sequence[str]) -> list[str]:
+    """Those of them that have a result, in their order."""
+    return [name for name in candidates if of(document, name)]
+
+
 def quickest(document: Document, candidates: list[str]) -> str | None:
     """Which of them took the fewest seconds."""
-    ran = [name for name in candidates if of(document, name)]
-    return min(ran, key=lambda name: seconds(of(document, name)), default=None)
+    return min(
+        ran(document, candidates), key=lambda name: seconds(of(document, name)), default=None
+    )
 
 
 def _by_budget(document: Document, name: str) -> list[list[Run]]:
@@ -136,17 +142,20 @@ def race(document: Document, ours: Sequence[str]) -> Race | None:
     return Race(peer, target, when.pop(peer), {k: v for k, v in when.items() if k in ran})
 
 
+def ahead(document: Document, mine: str, runs: list[Run]) -> float | None:
+    """How many times longer these runs take than `mine` to as good an end, None where it has none
+    within its budgets."""
+    when = time_to(document, mine, median_of_all(runs), success(runs))
+    return seconds(runs) / when if when else None
+
+
 def closest(document: Document, mine: str, ours: Sequence[str]) -> tuple[str, float] | None:
     """The peer that `mine` is least ahead of, and by how many times, on the way to where that peer
     ends; peers that end where `mine` does not get left out."""
-    ahead = {}
-    for name in names(document):
-        ends = _by_budget(document, name)[-1:] if name not in ours else []
-        for runs in ends:
-            when = time_to(document, mine, median_of_all(runs), success(runs))
-            if when:
-                ahead[name] = seconds(runs) / when
-    return min(ahead.items(), key=lambda item: item[1], default=None)
+    peers = ran(document, [name for name in names(document) if name not in ours])
+    times = {name: ahead(document, mine, _by_budget(document, name)[-1]) for name in peers}
+    known = {name: value for name, value in times.items() if value is not None}
+    return min(known.items(), key=lambda item: item[1], default=None)
 
 
 def best_end(document: Document, candidates: list[str]) -> tuple[str, float] | None:

@@ -88,7 +88,7 @@ def _compare(document: Document) -> list[str]:
 
 
 def _speeds(document: Document) -> str:
-    ours = [name for name in OUR_ROWS if statistics.of(document, name)]
+    ours = statistics.ran(document, OUR_ROWS)
     rows = []
     for name in statistics.names(document):
         runs = statistics.of(document, name)
@@ -121,7 +121,7 @@ def _results(document: Document) -> str:
 
 def _quality(document: Document) -> list[str]:
     rows = []
-    ours = [name for name in OUR_ROWS if statistics.of(document, name)]
+    ours = statistics.ran(document, OUR_ROWS)
     for name in statistics.names(document):
         runs = statistics.of(document, name)
         for budget in sorted({run["max_iter"] for run in runs}):
@@ -129,7 +129,8 @@ def _quality(document: Document) -> list[str]:
             rows.append([name, str(budget), number(statistics.seconds(here))])
             rows[-1].append(f"{statistics.success(here):.1%}")
             rows[-1].append(number(statistics.median_of_all(here)))
-            rows[-1] += [_times_to(document, mine, here) for mine in ours]
+            times = (statistics.ahead(document, mine, here) for mine in ours)
+            rows[-1] += ["–" if value is None else number(value) for value in times]
     head = ["implementation", "iterations a step", "seconds, median", "success"]
     head += ["median EN of all", *(f"times `{mine}` to there" for mine in ours)]
     return [
@@ -142,13 +143,6 @@ def _quality(document: Document) -> list[str]:
         table(head, rows),
         *_errors(document),
     ]
-
-
-def _times_to(document: Document, mine: str, runs: list[dict[str, Any]]) -> str:
-    """How much longer these runs take than ours to as good an end."""
-    target, least = statistics.median_of_all(runs), statistics.success(runs)
-    when = statistics.time_to(document, mine, target, least)
-    return number(statistics.seconds(runs) / when) if when else "–"
 
 
 def _to_quality(document: Document) -> list[str]:
@@ -305,7 +299,7 @@ def _memory(document: Document) -> list[str]:
 
 def _throughput(document: Document) -> list[str]:
     rows = []
-    ran = [name for name in statistics.names(document) if statistics.of(document, name)]
+    ran = statistics.ran(document, statistics.names(document))
     peers = [name for name in ran if statistics.of(document, name)[0]["library"] != "octrobust"]
     for name in ran:
         s = statistics.summary(statistics.of(document, name))

@@ -9,7 +9,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,9 @@ class Catalogue:
         firsts = self._rows("SELECT place FROM same WHERE place = first ORDER BY place")
         for (place,), reading in zip(firsts, readings, strict=True):
             if isinstance(reading, str):
-                self._fill("unreadable", [(place, reading)])
+                self._rows("INSERT INTO unreadable VALUES (?, ?)", place, reading)
             else:
-                row = (place, reading.width, reading.height, reading.mode, reading.phash)
-                self._fill("picture", [row])
+                self._rows("INSERT INTO picture VALUES (?, ?, ?, ?, ?)", place, *astuple(reading))
 
     def name(self) -> None:
         """Give every image a name of its own within its label: the first to come keeps its own."""
@@ -112,7 +111,7 @@ class Catalogue:
         """Whether the name was free. Some file systems take names for one that differ in case."""
         key = unicodedata.normalize("NFC", name).casefold()
         row = (place, label, key, name, *parse_name(name, label))
-        taken = self._database.execute("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?)", row)
+        taken = self._rows("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?)", *row)
         return taken.rowcount == 1
 
     def files(self) -> Iterator[Path]:
@@ -131,6 +130,11 @@ class Catalogue:
             "SELECT shown, error FROM same JOIN unreadable ON first = unreadable.place "
             "JOIN file ON file.place = same.place ORDER BY same.place"
         )
+
+    def quarantined(self) -> int:
+        """Files that cannot be read."""
+        query = "SELECT count(*) FROM same JOIN unreadable ON first = unreadable.place"
+        return int(self._one(query))
 
     def torn(self) -> list[int]:
         """The first of files with the same bytes under several labels."""
@@ -174,7 +178,7 @@ class Catalogue:
             **self._counts(None),
             "classes": {label: self._counts(label) for label in classes},
             "duplicates": copies - self.number("image"),
-            "quarantined": sum(1 for _ in self.unreadable()),
+            "quarantined": self.quarantined(),
             "widths": dict(zip(("min", "max"), sizes[:2], strict=True)),
             "heights": dict(zip(("min", "max"), sizes[2:], strict=True)),
         }

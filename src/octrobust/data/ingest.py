@@ -163,7 +163,7 @@ def _phash(image: Image.Image) -> str:
 def _write_quarantine(path: Path, files: Catalogue, total: int, limit: int) -> None:
     rows = ({"path": shown, "error": error} for shown, error in files.unreadable())
     write_csv(path, rows, ["path", "error"])
-    number = sum(1 for _ in files.unreadable())
+    number = files.quarantined()
     if number > limit:
         some = [f"{shown} ({error})" for shown, error in islice(files.unreadable(), SHOWN)]
         raise UserError(
