@@ -218,7 +218,7 @@ def memory(
 
 @app.command("suite")
 def run_suite(device: Device = "auto", threads: Threads = 0, out: Out = RESULTS) -> None:
-    """Everything, as `make bench` runs it: some two hours on two cores."""
+    """Everything, as `make bench` runs it: some three hours on two cores."""
     suite.run(_device(device), _threads(threads), out)
 
 

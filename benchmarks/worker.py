@@ -118,14 +118,12 @@ def _ours(spec: Spec, network: OCTClassifier, x: Tensor, y: Tensor) -> tuple[Spe
     attack.margins = timed_margins  # type: ignore[method-assign]
     with peak_memory() as memory:
         seconds, x_adv = _timed(lambda: attack.generate(x, y), x.device)
-    counts = {
-        name: getattr(attack.spent, name) / len(x) for name in ("gradients", "screens", "verdicts")
-    }
+    counts = {name: count / len(x) for name, count in asdict(attack.spent).items()}
     return {
         "seconds": seconds,
         "verdict_seconds": sum(verdicts),
         "forwards": sum(counts.values()),
-        "backwards": counts["gradients"],
+        "backwards": counts["gradients"] + counts["filled_gradients"],
         "parameter_gradients": any(p.grad is not None for p in network.parameters()),
         **counts,
         **memory,

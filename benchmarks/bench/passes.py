@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,24 @@ def _channels_last(model: Path, x: Tensor) -> Pass:
     return _autograd(_network(model, x.device, frozen=True, last=True))
 
 
-def _folded(model: Path, x: Tensor) -> Pass:
+def _in_bf16(way: Callable[[Path, Tensor], Pass]) -> Callable[[Path, Tensor], Pass]:
+    """Under torch's autocast, as one would without a folded copy."""
+
+    def build(model: Path, x: Tensor) -> Pass:
+        run = way(model, x)
+
+        def cast(x: Tensor) -> Tensor:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                return run(x)
+
+        return cast
+
+    return build
+
+
+def _folded(model: Path, x: Tensor, dtype: torch.dtype = torch.float32) -> Pass:
     network = _network(model, x.device, frozen=True, last=True)
-    folded = FoldedInceptionResnet(network, x.shape[1], torch.float32)
+    folded = FoldedInceptionResnet(network, x.shape[1], dtype)
 
     def run(x: Tensor) -> Tensor:
         outputs, tape = folded.logits_and_tape(x)
@@ -118,4 +134,11 @@ BUILDERS: dict[str, Callable[[Path, Tensor], Pass]] = {
     "frozen, channels-last, torch.compile": _compiled,
     "frozen, channels-last, torch.compile with CUDA graphs": _graphed,
     "folded copy, way back written out (ours)": _folded,
+    "folded copy, torch.compile": lambda model, x: torch.compile(_folded(model, x)),
+    "frozen, channels-last, bf16 by autocast": _in_bf16(_channels_last),
+    "frozen, channels-last, bf16 by autocast, torch.compile": _in_bf16(_compiled),
+    "folded copy, bf16 (ours)": partial(_folded, dtype=torch.bfloat16),
+    "folded copy, bf16, torch.compile": lambda model, x: torch.compile(
+        _folded(model, x, torch.bfloat16)
+    ),
 }

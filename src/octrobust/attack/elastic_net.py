@@ -25,7 +25,7 @@ from octrobust.attack.search import Progress, Search
 from octrobust.attack.search_model import margin
 from octrobust.attack.shortcuts import linear_const, settled
 from octrobust.attack.speed import Shortcuts, Speed, Spent
-from octrobust.model.predict import evaluating, float32, logits
+from octrobust.model.predict import evaluating, filling, float32, logits
 
 DECISION_RULES = ("EN", "L1", "L2")
 # c never grows beyond this (the original's 1e10).
@@ -204,6 +204,7 @@ class ElasticNet:
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) of the original network in float32."""
         self.spent.verdicts += len(x)
+        self.spent.filled_forwards += filling(len(x), x.device)
         with float32():
             outputs = logits(self.model, x).float()
         if outputs.ndim != 2 or outputs.shape[1] < 2:

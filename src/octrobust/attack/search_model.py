@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from octrobust.attack.speed import Speed, Spent
 from octrobust.model.device import use_bf16
 from octrobust.model.fold import FoldedInceptionResnet, can_fold
-from octrobust.model.predict import chunks, float32, logits
+from octrobust.model.predict import chunks, filling, float32, logits
 
 
 def margin(outputs: Tensor, y: Tensor, targeted: bool) -> Tensor:
@@ -76,6 +76,7 @@ class SearchModel:
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) float32 at x (N, C, H, W)."""
         self.spent.screens += len(x)
+        self.spent.filled_forwards += filling(len(x), x.device)
         with torch.no_grad(), float32(tf32=self._tf32), self._autocast:
             ask = self.folded.logits if self.folded else self.model
             return margin(logits(ask, x).float(), y, self.targeted)
@@ -83,6 +84,7 @@ class SearchModel:
     def margin_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
         self.spent.gradients += len(x)
+        self.spent.filled_gradients += filling(len(x), x.device) if self.pad else 0
         with float32(tf32=self._tf32), self._autocast:
             whole = _with_targets(x, y) if self.pad else [(x, len(x), y)]
             parts = [self._chunk(part, real, y) for part, real, y in whole]

@@ -206,7 +206,8 @@ def crafting_cost(unfinished: Path) -> dict[str, float]:
     (those of several ranks passed at the same time), and images passed through a network
     (``gradients``, ``screens``, ``verdicts``; see `octrobust.attack.speed`)."""
     costs = [read_json(path)["cost"] for path in unfinished.glob("shard-*.json")]
-    return {name: sum(cost[name] for cost in costs) for name in costs[0]}
+    names = ("seconds", "gradients", "screens", "verdicts")
+    return {name: sum(cost[name] for cost in costs) for name in names}
 
 
 def _attack(

@@ -87,14 +87,18 @@ class Shortcuts:
 
 @dataclass
 class Spent:
-    """Images passed through a network, the padding of batches left out.
+    """Images passed through a network.
 
     Attributes:
         gradients: forward and backward of the search.
         screens: forward alone, of the search.
         verdicts: forward alone, of the original network.
+        filled_gradients, filled_forwards: what filled up the batches of the first, and of the
+            other two.
     """
 
     gradients: int = 0
     screens: int = 0
     verdicts: int = 0
+    filled_gradients: int = 0
+    filled_forwards: int = 0

@@ -22,15 +22,18 @@ def batch_of(device: torch.device) -> int:
     return CHUNK.get(device.type, 16)
 
 
+def filling(count: int, device: torch.device) -> int:
+    """What fills up the last batch of `count` images."""
+    return -count % batch_of(device)
+
+
 def chunks(x: Tensor) -> Iterator[tuple[Tensor, int]]:
     """x (N, ...) in batches of one size, each with the number of its rows that are real."""
-    size = batch_of(x.device)
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        real = len(part)
-        if real < size:
-            part = torch.cat([part, part[-1:].expand(size - real, *part.shape[1:])])
-        yield part, real
+    for start in range(0, len(x), batch_of(x.device)):
+        part = x[start : start + batch_of(x.device)]
+        missing = filling(len(part), x.device)
+        again = part[-1:].expand(missing, *part.shape[1:])
+        yield torch.cat([part, again]) if missing else part, len(part)
 
 
 @contextmanager
