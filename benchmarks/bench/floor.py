@@ -25,15 +25,15 @@ from octrobust.model.store import load_model
 
 METHOD = """\
 Method: each convolution of the network, at its real shape for this batch and size, channels-last,
-alone: forward, and the gradient of its input (`aten.convolution_backward`, output mask input
-only); best of {best_of}. Their FLOPs over their summed times is the sustained rate. FLOPs of one
-image's forward and input gradient: torch's `FlopCounterMode` on the whole network with frozen
-parameters. Floor of one iteration of one image = FLOPs / rate. *Whole attack*: its seconds over
-(images x gradient passes), so that verdicts, screens, updates and set-up all count as overhead.
-*Search loop*: without the seconds that the original network takes, in float32, to judge clean
-images and successes; the convolutions of its screens (forwards of the search's own view, counted
-by image, padding left out) count as arithmetic, at the rate of a forward. A share above 100 %
-means that the search computes less than the network as trained (merged or folded layers), or
+alone: forward, and the gradient of its input (`aten.convolution_backward`, output mask input only);
+best of {best_of}, and of the turns. Their FLOPs over their summed times is the sustained rate.
+FLOPs of one image's forward and input gradient: torch's `FlopCounterMode` on the whole network with
+frozen parameters. Floor of one iteration of one image = FLOPs / rate. *Whole attack*: its seconds
+over (images x gradient passes), so that verdicts, screens, updates and set-up all count as
+overhead. *Search loop*: without the seconds that the original network takes, in float32, to judge
+clean images and successes; the convolutions of its screens (forwards of the search's own view,
+counted by image, padding left out) count as arithmetic, at the rate of a forward. A share above 100
+% means that the search computes less than the network as trained (merged or folded layers), or
 convolves at a better shape."""
 
 
@@ -65,6 +65,17 @@ def measure_floor(spec: dict[str, Any]) -> dict[str, Any]:
             for name, dtype, tf32 in _precisions(device)
         },
     }
+
+
+def quicker(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
+    """Of two measurements, at each precision that with the higher rate: what the machine can."""
+    if one is None or "error" in one or "error" in other:
+        return other
+    rates = {
+        name: max(rate, one["rates"][name], key=lambda found: found["gflops"])
+        for name, rate in other["rates"].items()
+    }
+    return other | {"rates": rates}
 
 
 def flops(network: nn.Module, x: Tensor) -> int:

@@ -194,18 +194,24 @@ def _to_quality(where: str, document: Document) -> Iterator[Verdict]:
 
 
 def _floor(where: str, document: Document) -> Iterator[Verdict]:
-    for run in statistics.good(document):
-        if run["library"] == "octrobust" and "verdict_seconds" in run:
-            loop, whole = tables.loop_share(document, run), tables.share(document, run)
-            what = (
-                f"≥ {FLOOR_SHARE:.0%} of the convolution floor in the search loop, "
-                f"{run['precision']}"
-            )
-            measured = f"{loop:.0%}; whole attack, screens and verdicts as overhead, {whole:.0%}"
-            yield what, where, measured, _yes(loop >= FLOOR_SHARE)
+    ours = [run for run in statistics.good(document) if "verdict_seconds" in run]
+    for precision in dict.fromkeys(run["precision"] for run in ours):
+        runs = [run for run in ours if run["precision"] == precision]
+        loops = [tables.loop_share(document, run) for run in runs]
+        whole = [tables.share(document, run) for run in runs]
+        what = f"≥ {FLOOR_SHARE:.0%} of the convolution floor in the search loop, {precision}"
+        measured = (
+            f"{_percent(loops)}; whole attack, screens and verdicts as overhead, {_percent(whole)}"
+        )
+        yield what, where, measured, _yes(min(loops) >= FLOOR_SHARE)
     if "bf16" not in document["floor"]["rates"]:
         what = f"≥ {FLOOR_SHARE:.0%} of the convolution floor, bf16"
         yield what, where, "not measured: no bf16 units (AMX) on this processor", "**no**"
+
+
+def _percent(shares: list[float]) -> str:
+    """The smallest and the largest of the turns."""
+    return " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
 
 
 def _flat(where: str, document: Document) -> Iterator[Verdict]:

@@ -87,7 +87,7 @@ def plan(device: str, threads: int, out: Path) -> list[Part]:
         _compare(small, every(), out),
         _ablation(ablated, implementations.ablation_rows(5, "auto", has_bf16(device)), out),
         _quality(curve, curves, out),
-        _floor(short, out),
+        _floor(replace(short, repeats=3), out),
         _passes(small, out),
         _profile(short, out),
         _memory(replace(small, batch=32, images=32), out),
@@ -176,8 +176,8 @@ def _floor(setting: Setting, out: Path) -> Part:
         "floor",
         setting,
         lambda: parts.floor(setting, trained(setting.size), 3, peers, out),
-        setting.batch * (iterations * (2 * 2.5 + 4.0) + 4 * 2 * 2),
-        4,
+        setting.repeats * setting.batch * (iterations * (2 * 2.5 + 4.0) + 4 * 2 * 2),
+        4 * setting.repeats,
     )
 
 

@@ -23,10 +23,10 @@ TINY: dict[str, dict[str, Any]] = {
     "split": {"train": 8, "validation": 4, "test": 4, "extra": 2},
     "train": {"epochs": 6, "batch_size": 4},
     "attack": {
-        "binary_search_steps": 4,
+        "binary_search_steps": 2,
         "max_iter": 8,
         "learning_rate": 0.2,
-        "initial_const": 1.0,
+        "initial_const": 0.1,
         "images_per_class": {"train": 3, "test": None},
     },
     "harden": {

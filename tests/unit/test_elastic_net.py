@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from dataclasses import fields
@@ -16,7 +17,6 @@ from octrobust.attack.elastic_net import shrink
 from octrobust.config import Model
 from octrobust.model.build import build, calibrate_batch_norm
 from octrobust.model.fold import FoldedInceptionResnet
-from octrobust.model.predict import predict
 from tests.conftest import see
 
 Trained = tuple[nn.Module, Tensor, Tensor]
@@ -266,47 +266,6 @@ def test_wrong_but_not_by_the_confidence_wanted_is_pushed_on(
     assert torch.equal(result.x_adv[margin >= wanted], x[margin >= wanted])
 
 
-def test_the_callers_modes_neither_matter_nor_change(small_network: Trained) -> None:
-    """Autocast would round the verdicts, a graph would grow over the run, and inference mode
-    refuses gradients."""
-    model, x, y = small_network
-    expected = ElasticNet(model, **QUICK).run(x, y)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert_same(ElasticNet(model, **QUICK).run(x, y), expected)
-        assert torch.is_autocast_enabled("cpu")
-    found = ElasticNet(model, **QUICK).run(x.clone().requires_grad_(True), y)
-    assert_same(found, expected)
-    assert not found.x_adv.requires_grad
-    with torch.inference_mode():
-        assert_same(ElasticNet(model, **QUICK).run(x.clone(), y), expected)
-    matmul = torch.backends.cuda.matmul
-    name = "fp32_precision" if hasattr(matmul, "fp32_precision") else "allow_tf32"
-    before = getattr(matmul, name)
-    setattr(matmul, name, "tf32" if name == "fp32_precision" else True)
-    try:
-        chosen = getattr(matmul, name)
-        assert_same(ElasticNet(model, **QUICK).run(x, y), expected)
-        assert getattr(matmul, name) == chosen
-    finally:
-        setattr(matmul, name, before)
-
-
-def test_a_failing_network_leaves_everything_as_it_was(small_network: Trained) -> None:
-    _, x, y = small_network
-
-    class Failing(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            raise RuntimeError("no")
-
-    model = nn.Sequential(nn.Identity().eval(), Failing()).train()
-    model[0].eval()
-    with pytest.raises(RuntimeError, match="no"):
-        ElasticNet(model, **QUICK).run(x, y)
-    assert model.training
-    assert not model[0].training
-    assert torch.is_grad_enabled()
-
-
 def test_failure_returns_the_clean_image_and_says_so(small_network: Trained) -> None:
     model, x, y = small_network
     settings = {**QUICK, "initial_const": 1e-8, "binary_search_steps": 1}
@@ -315,24 +274,6 @@ def test_failure_returns_the_clean_image_and_says_so(small_network: Trained) -> 
     assert torch.equal(result.x_adv, x)
     assert torch.isnan(result.const).all()
     assert (result.l2 == 0).all()
-
-
-def test_the_model_is_left_as_it_was(small_network: Trained) -> None:
-    _, x, y = small_network
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4).eval(), nn.Flatten(), nn.LazyLinear(2)
-    )
-    model.train()
-    model[1].eval()
-    model(x)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    ElasticNet(model, **{**QUICK, "max_iter": 3}).run(x, y)
-    assert model.training
-    assert not model[1].training
-    assert all(p.grad is None for p in model.parameters())
-    assert all(p.requires_grad for p in model.parameters())
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key]), key
 
 
 @SOLVERS
@@ -406,36 +347,6 @@ def test_bad_images_are_refused(small_network: Trained) -> None:
         attack.run(x, y.float())
     with pytest.raises(ValueError, match="int64"):
         attack.run(x, y[:-1])
-
-
-class _Constant(nn.Module):
-    """Two logits that say nothing of the image."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.tensor([1.0, 0.0]).expand(len(x), 2)
-
-
-def test_a_network_without_a_gradient_is_refused_not_called_robust() -> None:
-    with pytest.raises(ValueError, match="no gradient"):
-        ElasticNet(_Constant()).run(torch.rand(2, 1, 8, 8), torch.tensor([0, 0]))
-
-
-def test_a_single_output_is_refused() -> None:
-    one = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    with pytest.raises(ValueError, match="K >= 2"):
-        ElasticNet(one).run(torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64))
-
-
-@SOLVERS
-def test_the_default_type_of_torch_does_not_matter(small_network: Trained, solver: str) -> None:
-    model, x, y = small_network
-    attack = ElasticNet(model, **QUICK, shortcuts=Shortcuts(solver=solver))
-    expected = attack.run(x, y)
-    torch.set_default_dtype(torch.float64)
-    try:
-        assert_same(attack.run(x, y), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @SOLVERS
@@ -525,8 +436,9 @@ def test_a_success_is_one_of_the_original_network(
     speed, short = Speed(precision=precision), Shortcuts(solver=solver)
     result = ElasticNet(model, **settings, speed=speed, shortcuts=short).run(x, y)
     assert result.success.float().mean() > 0.5
-    after = predict(model, result.x_adv)
-    assert (after != y.numpy())[result.success.numpy()].all()
+    with torch.no_grad():  # plain float64, with nothing of ours about it
+        after = copy.deepcopy(model).double().eval()(result.x_adv.double()).argmax(1)
+    assert (after != y)[result.success].all()
 
 
 def test_the_folded_search_finds_what_the_plain_one_finds(inception: Trained) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from octrobust.attack.elastic_net import ElasticNet as TorchElasticNet
+from octrobust.attack.speed import Speed
 from octrobust.model.fold import can_fold
 
 _ROUNDING = 1e-6  # of inputs at the ends of the box
@@ -67,8 +68,9 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     inactive (with very few iterations that may cost successes). `batch_size` changes speed and
     memory only.
 
-    Of inputs outside the box, and of preprocessing in NumPy, whose gradient torch does not know,
-    ART's own `generate` is called, with a warning: slower, and all as in ART.
+    Of inputs outside the box, of preprocessing in NumPy, whose gradient torch does not know, of
+    postprocessing, and of classifiers that predict in another way than their network, ART's own
+    `generate` is called, with a warning: slower, and all as in ART.
     """
 
     _estimator_requirements = (PyTorchClassifier,)
@@ -109,6 +111,7 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             decision_rule=self.decision_rule,
             targeted=self.targeted,
             batch_size=self.batch_size,
+            speed=Speed(fill=False),
         )
         scaled, device = scaled.clip(0.0, 1.0), self.estimator.device
         images = torch.from_numpy(scaled).to(device)
@@ -128,6 +131,12 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             for each in self.estimator.preprocessing_operations
         ):
             return "preprocessing in NumPy"
+        kind = type(self.estimator)
+        own = ("predict", "class_gradient", "_apply_preprocessing", "_apply_postprocessing")
+        if any(getattr(kind, name) is not getattr(PyTorchClassifier, name) for name in own):
+            return "a classifier with a prediction or gradient of its own"
+        if self.estimator.postprocessing_defences:
+            return "postprocessing"
         within = (scaled >= -_ROUNDING) & (scaled <= 1 + _ROUNDING)
         return "" if within.all() else "inputs outside clip_values"
 

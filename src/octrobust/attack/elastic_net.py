@@ -154,7 +154,8 @@ class ElasticNet:
             Everything found, on x's device, in x's order.
 
         Raises:
-            ValueError: shapes, types or ranges other than these, of images or outputs.
+            ValueError: shapes, types or ranges other than these, of images or outputs; logits
+                that are not numbers; an image without a success and with a gradient that is none.
         """
         _check_images(x, y)
         home = x.device
@@ -167,6 +168,8 @@ class ElasticNet:
             device = next(self.model.parameters(), x).device
             x, y = x.detach().to(device, copy=True).contiguous(), y.to(device, copy=True)
             margins = self.margins(x, y)
+            if margins.isnan().any():
+                raise ValueError("the model's logits are not numbers")
             already = margins > 0
             rows = torch.nonzero(~self.is_success(margins)).flatten()
             kind = FistaSearch if self.shortcuts.solver == "fista" else ProjectionSearch
@@ -174,6 +177,11 @@ class ElasticNet:
             search.run(rows)
             if isinstance(search, ProjectionSearch):
                 self._second_chance(search, x, y, rows)
+            lost = search.view.lost & torch.isinf(search.verdicts.distance)
+            if lost.any():  # not robust: not attacked
+                raise ValueError(
+                    f"no finite gradient of the model's logits, of {lost.sum()} images"
+                )
             return self._result(search, already, home)
 
     def _second_chance(self, search: ProjectionSearch, x: Tensor, y: Tensor, rows: Tensor) -> None:
@@ -187,6 +195,7 @@ class ElasticNet:
         again = FistaSearch(self, x[rows], y[rows], search.view.clean_margins[rows], None)
         again.run(torch.arange(len(rows), device=x.device))
         search.verdicts.take(rows, again.verdicts)
+        search.view.lost[rows] = again.view.lost
         search.iterations[rows] += again.iterations
 
     def _result(self, search: Search[Any], already: Tensor, home: torch.device) -> ElasticNetResult:
@@ -204,9 +213,9 @@ class ElasticNet:
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) of the original network in float32."""
         self.spent.verdicts += len(x)
-        self.spent.filled_forwards += filling(len(x), x.device)
+        self.spent.filled_forwards += filling(len(x), x.device) if self.speed.fill else 0
         with float32():
-            outputs = logits(self.model, x).float()
+            outputs = logits(self.model, x, fill=self.speed.fill).float()
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(f"the model must give (N, K) logits, K >= 2: {tuple(outputs.shape)}")
         if outputs.shape[1] <= self._last_class:

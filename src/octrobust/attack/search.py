@@ -38,6 +38,9 @@ class View:
         y: (N,) int64, of all images.
         clean_margins: (N,) of the original network, at the clean images.
         confidence: margin wanted.
+
+    Attributes:
+        lost: (N,) bool, some gradient was no finite number.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class View:
         self.network, self.confidence, self._y = network, confidence, y
         self.clean_margins = clean_margins
         self._off = torch.zeros_like(clean_margins)
+        self.lost = torch.zeros_like(clean_margins, dtype=torch.bool)
 
     def margin_and_gradient(
         self, images: Tensor, rows: Tensor, clean: Tensor
@@ -55,6 +59,7 @@ class View:
         margins, gradient = self.network.margin_and_gradient(images, self._y[rows])
         off = torch.where(clean, self.clean_margins[rows] - margins, self._off[rows])
         self._off[rows] = off
+        self.lost[rows] |= ~gradient.flatten(1).sum(1).isfinite()
         return margins + off, gradient
 
     def may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:

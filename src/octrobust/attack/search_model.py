@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,6 @@ class SearchModel:
         model: images (N, C, H, W) float32 in [0, 1] to logits (N, K).
         channels: C.
         device: where the model and the images are.
-        pad: always ask about whole batches, so that what an image gets does not depend on the
-            others; without, a short batch costs less.
         slack: fraction of a clean image's margin by which this view of the network may differ
             from the original in float32; 0 where it is the original in float32.
         spent: counts what is asked.
@@ -60,9 +59,8 @@ class SearchModel:
         targeted: bool,
         speed: Speed,
         spent: Spent,
-        pad: bool = True,
     ) -> None:
-        self.model, self.targeted, self.spent, self.pad = model, targeted, spent, pad
+        self.model, self.targeted, self.spent, self.fill = model, targeted, spent, speed.fill
         folds = speed.fold and can_fold(model, channels)
         precision = resolve_precision(model, channels, device, speed)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -72,28 +70,29 @@ class SearchModel:
             device.type, torch.bfloat16, enabled=precision == "bf16" and not folds
         )
         self._tf32 = precision == "tf32"
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
 
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) float32 at x (N, C, H, W)."""
         self.spent.screens += len(x)
-        self.spent.filled_forwards += filling(len(x), x.device)
+        self.spent.filled_forwards += filling(len(x), x.device) if self.fill else 0
         with torch.no_grad(), float32(tf32=self._tf32), self._autocast:
             ask = self.folded.logits if self.folded else self.model
-            return margin(logits(ask, x).float(), y, self.targeted)
+            return margin(logits(ask, x, fill=self.fill).float(), y, self.targeted)
 
     def margin_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
         self.spent.gradients += len(x)
-        self.spent.filled_gradients += filling(len(x), x.device) if self.pad else 0
+        self.spent.filled_gradients += filling(len(x), x.device) if self.fill else 0
         with float32(tf32=self._tf32), self._autocast:
-            whole = _with_targets(x, y) if self.pad else [(x, len(x), y)]
+            whole = _with_targets(x, y) if self.fill else [(x, len(x), y)]
             parts = [self._chunk(part, real, y) for part, real, y in whole]
         margins, gradients = zip(*parts, strict=True)
         return torch.cat(margins), torch.cat(gradients)
 
     def _chunk(self, x: Tensor, real: int, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.folded is None:
-            with torch.enable_grad():
+            with torch.enable_grad(), self._way_back():
                 x = x.detach().requires_grad_(True)
                 margins = margin(self.model(x).float(), y, self.targeted)
                 if not margins.requires_grad:
@@ -103,6 +102,17 @@ class SearchModel:
         outputs, tape = self.folded.logits_and_tape(x)
         gradient = self.folded.input_gradient(_margin_slope(outputs, y, self.targeted), tape)
         return margin(outputs, y, self.targeted)[:real], gradient[:real]
+
+    @contextmanager
+    def _way_back(self) -> Iterator[None]:
+        """cuDNN's recurrent layers have none in eval mode; torch's own have."""
+        cudnn = torch.backends.cudnn
+        before = cudnn.enabled
+        cudnn.enabled = before and not self._recurrent
+        try:
+            yield
+        finally:
+            cudnn.enabled = before
 
 
 def _margin_slope(outputs: Tensor, y: Tensor, targeted: bool) -> Tensor:

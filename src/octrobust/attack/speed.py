@@ -27,6 +27,9 @@ class Speed:
         defer_verdicts: candidates wait until the original network can be asked about a whole
             batch of them, or a search step ends.
         refill: a finished image leaves the batch at once and the next takes its place.
+        fill: the exception: a price, paid so that an image's result does not depend on how many
+            others are attacked with it. Every network sees batches of one size (16 images on a
+            CPU, 64 on CUDA), short ones filled up. Without, a few images cost much less.
     """
 
     precision: str = "auto"
@@ -34,6 +37,7 @@ class Speed:
     reuse_first_gradient: bool = True
     defer_verdicts: bool = True
     refill: bool = True
+    fill: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -81,7 +85,9 @@ class Shortcuts:
             raise ValueError(f"screen must be one of {', '.join(SCREENS)}")
         if self.first_const not in FIRST_CONSTS:
             raise ValueError(f"first_const must be one of {', '.join(FIRST_CONSTS)}")
-        if self.patience is not None and self.patience < 1:
+        if self.patience is not None and not (
+            isinstance(self.patience, int) and self.patience >= 1
+        ):
             raise ValueError("patience must be a positive integer or None")
 
 

@@ -83,7 +83,7 @@ def attack(
     What is returned is verified as the pipeline's stored sets are, and as PNG files beside.
     """
     settings = params.attack
-    ead = build_attack(network, settings, params.compute)
+    ead = build_attack(network, settings, params.compute, fill=False)  # few images, one waits
     clean = torch.from_numpy(x)
     given = clean if settings.channels == "grey" else clean.expand(-1, 3, -1, -1).contiguous()
     per_image = settings.binary_search_steps * settings.max_iter

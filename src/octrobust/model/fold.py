@@ -26,8 +26,8 @@ Tape = list[Any]
 
 def can_fold(model: nn.Module, channels: int) -> bool:
     """Whether `FoldedInceptionResnet` can stand for this network, on so many channels: its parts
-    are those that facenet-pytorch builds, all in float32, with statistics, and none has a hook or
-    a forward of its own."""
+    and their settings are those that facenet-pytorch builds, all in float32, with statistics, and
+    none has a hook or a forward of its own."""
     network, fits = model, channels == 3
     if type(model) is OCTClassifier:
         network, fits = model.network, channels in (1, 3)
@@ -46,12 +46,18 @@ def can_fold(model: nn.Module, channels: int) -> bool:
     return _structure(network) == _expected_structure()
 
 
-def _structure(network: nn.Module) -> list[tuple[str, type]]:
-    return [(name, type(module)) for name, module in network.named_modules()]
+def _structure(network: nn.Module) -> list[tuple[str, type, str]]:
+    """Every part with its settings; how many classes there are and what is dropped may differ."""
+    return [(name, type(part), _settings(part)) for name, part in network.named_modules()]
+
+
+def _settings(part: nn.Module) -> str:
+    known = "" if isinstance(part, nn.Linear | nn.Dropout) else part.extra_repr()
+    return f"{known} {[name for name, _ in part.named_parameters(recurse=False)]}"
 
 
 @functools.cache
-def _expected_structure() -> list[tuple[str, type]]:
+def _expected_structure() -> list[tuple[str, type, str]]:
     with torch.device("meta"):
         return _structure(inception_resnet_v1()(classify=True, num_classes=2))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+T = TypeVar("T")
 # Convolution and matrix libraries choose their kernels, and so their rounding, by batch size. A
 # network therefore always sees batches of one size, the last filled up: what an image gets does
 # not depend on how many others are asked about.
@@ -27,11 +28,12 @@ def filling(count: int, device: torch.device) -> int:
     return -count % batch_of(device)
 
 
-def chunks(x: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """x (N, ...) in batches of one size, each with the number of its rows that are real."""
+def chunks(x: Tensor, *, fill: bool = True) -> Iterator[tuple[Tensor, int]]:
+    """x (N, ...) in batches of one size, the last filled up if `fill`, each with the number of its
+    rows that are real."""
     for start in range(0, len(x), batch_of(x.device)):
         part = x[start : start + batch_of(x.device)]
-        missing = filling(len(part), x.device)
+        missing = filling(len(part), x.device) if fill else 0
         again = part[-1:].expand(missing, *part.shape[1:])
         yield torch.cat([part, again]) if missing else part, len(part)
 
@@ -39,22 +41,50 @@ def chunks(x: Tensor) -> Iterator[tuple[Tensor, int]]:
 @contextmanager
 def float32(*, tf32: bool = False) -> Iterator[None]:
     """Float32 as such, or rounded to TF32 on the way in CUDA's convolutions and products: torch's
-    default is neither everywhere. A surrounding autocast does not reach in."""
-    parts: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    name, value = "allow_tf32", tf32
-    if hasattr(parts[1], "fp32_precision"):  # torch 2.9: the two names must not be mixed
-        parts, name = (parts[0].conv, parts[0].rnn, parts[1]), "fp32_precision"
-        value = "tf32" if tf32 else "ieee"  # type: ignore[assignment]
-    before = [getattr(part, name) for part in parts]
+    default is neither everywhere, and a program may allow bf16 inside on a CPU as well. A
+    surrounding autocast does not reach in."""
+    parts, before = _parts(), [part.fp32_precision for part in _parts()]
+    cudnn = _unless_mixed(lambda: torch.backends.cudnn.allow_tf32)
+    products = _unless_mixed(torch.get_float32_matmul_precision)
     plain = [torch.autocast(device, enabled=False) for device in ("cpu", "cuda")]
     try:
+        # The older names too: who reads those inside must not find them contradicted.
+        if cudnn is not None:
+            torch.backends.cudnn.allow_tf32 = tf32
+        if products is not None:
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
         for part in parts:
-            setattr(part, name, value)
+            part.fp32_precision = "tf32" if tf32 and part not in _on_cpu() else "ieee"
         with plain[0], plain[1]:
             yield
     finally:
+        if cudnn is not None:
+            torch.backends.cudnn.allow_tf32 = cudnn
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
         for part, old in zip(parts, before, strict=True):
-            setattr(part, name, old)
+            if part.fp32_precision != old:
+                part.fp32_precision = old
+
+
+def _parts() -> list[Any]:
+    """Where torch 2.9 and later keep what float32 is, by library and operation."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    parts = [getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None), matmul, *_on_cpu()]
+    return [part for part in parts if hasattr(part, "fp32_precision")]
+
+
+def _on_cpu() -> list[Any]:
+    mkldnn = torch.backends.mkldnn
+    return [getattr(mkldnn, name) for name in ("matmul", "conv", "rnn") if hasattr(mkldnn, name)]
+
+
+def _unless_mixed(read: Callable[[], T]) -> T | None:
+    """None where a program has set older and newer names to different things: torch refuses."""
+    try:
+        return read()
+    except RuntimeError:
+        return None
 
 
 @contextmanager
@@ -69,9 +99,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def logits(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Outputs (N, K) of x (N, C, H, W), on x's device, in batches of one size."""
-    return torch.cat([model(part)[:real] for part, real in chunks(x)])
+def logits(model: Callable[[Tensor], Tensor], x: Tensor, *, fill: bool = True) -> Tensor:
+    """Outputs (N, K) of x (N, C, H, W), on x's device, in batches of one size; without `fill` the
+    last is as short as it is, and what an image gets depends on that in its last digits."""
+    outputs = []
+    for part, real in chunks(x, fill=fill):
+        output = model(part)
+        if not isinstance(output, Tensor):
+            raise ValueError(f"the model must give logits, a tensor, not {type(output).__name__}")
+        outputs.append(output[:real])
+    return torch.cat(outputs)
 
 
 def probabilities(model: nn.Module, x: Tensor) -> NDArray[np.float32]:

@@ -153,9 +153,7 @@ def _search(
     speed = Speed(precision=precision)
 
     def view() -> SearchModel:
-        return SearchModel(
-            model, x.shape[1], x.device, targeted=False, speed=speed, spent=Spent(), pad=True
-        )
+        return SearchModel(model, x.shape[1], x.device, targeted=False, speed=speed, spent=Spent())
 
     rates.passes[f"fold {precision}"] = _best(view, x.device)
     with evaluating(model), torch.no_grad():

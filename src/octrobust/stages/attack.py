@@ -123,8 +123,10 @@ def attack_model(
     return found, unfinished
 
 
-def build_attack(model: OCTClassifier, settings: Attack, compute: Compute) -> ElasticNet:
-    """The attack of params.yaml, untargeted, on `model`."""
+def build_attack(
+    model: OCTClassifier, settings: Attack, compute: Compute, *, fill: bool = True
+) -> ElasticNet:
+    """The attack of params.yaml, untargeted, on `model`; `fill` as in `Speed`."""
     return ElasticNet(
         model,
         learning_rate=settings.learning_rate,
@@ -135,7 +137,7 @@ def build_attack(model: OCTClassifier, settings: Attack, compute: Compute) -> El
         confidence=settings.confidence,
         decision_rule=settings.decision_rule,
         batch_size=compute.attack_batch_size,
-        speed=Speed(precision=settings.precision),
+        speed=Speed(precision=settings.precision, fill=fill),
         shortcuts=Shortcuts(**settings.shortcuts.model_dump()),
     )
 

@@ -75,9 +75,8 @@ class Online:
             x.shape[1],
             x.device,
             targeted=False,
-            speed=Speed(precision=self.precision),
+            speed=Speed(precision=self.precision, fill=False),
             spent=Spent(),
-            pad=False,
         )
         with evaluating(model):
             return ascend(
