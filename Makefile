@@ -47,7 +47,7 @@ faults: setup ## kill the stages at random moments, a hundred times, and look at
 
 PEERS := .octrobust/scratch/benchmarks/peers
 
-bench: setup $(PEERS)/.installed ## our attack beside every public one, some three hours
+bench: setup $(PEERS)/.installed ## our attack beside ART's, foolbox', torchattacks' and advertorch's, some three hours
 	python benchmarks/ead.py suite
 
 # Beside .venv, not in it: see benchmarks/requirements.txt.

@@ -39,7 +39,7 @@ REFERENCE = {
 CHANGES: dict[str, Mapping[str, Any]] = {
     "the same once more": {},
     "loader workers: 2": {"workers": 2},
-    "attack_batch_size: 5": {"attack_batch_size": 5},
+    "attack_batch_size: 32": {"attack_batch_size": 32},
     "shard_size: 3": {"shard": 3},
     "threads: 2": {"threads": 2},
     "precision: bf16": {"precision": "bf16"},

@@ -12,8 +12,10 @@ import pytest
 import torch
 from art.attacks import EvasionAttack
 from art.attacks.evasion import ElasticNet as ShippedART
+from art.defences.postprocessor import Rounded
 from art.defences.preprocessor import SpatialSmoothing
 from art.defences.trainer import AdversarialTrainer
+from art.estimators.classification import PyTorchClassifier
 from art.utils import to_categorical
 from torch import Tensor, nn
 
@@ -179,13 +181,26 @@ def test_inputs_of_any_shape(kind: str) -> None:
     assert ours <= 1.1 * by_art
 
 
+class Contrary(PyTorchClassifier):  # type: ignore[misc]
+    """Answers otherwise than its network does."""
+
+    def predict(self, x: Array, *args: Any, **kwargs: Any) -> Array:
+        answers: Array = super().predict(x, *args, **kwargs)[:, ::-1]
+        return answers
+
+
 def test_what_torch_cannot_follow_is_left_to_art(small_network: Trained) -> None:
-    """Preprocessing in NumPy, and inputs that ART's own attack takes without a box."""
+    """Preprocessing in NumPy, inputs that ART's own attack takes without a box, postprocessing,
+    and classifiers that are more than their network."""
     model, x, y = small_network
     smoothing = SpatialSmoothing(window_size=3, channels_first=True, clip_values=(0.0, 1.0))
     smoothed = art_classifier(model, x, preprocessing_defences=smoothing)
     boxless = art_classifier(Scaled(model), x, clip_values=None)
-    for classifier, inputs in ((smoothed, x), (boxless, 2 * x - 1)):
+    rounded = art_classifier(model, x, postprocessing_defences=Rounded(decimals=3))
+    contrary = art_classifier(model, x)
+    contrary.__class__ = Contrary
+    cases = ((smoothed, x), (boxless, 2 * x - 1), (rounded, x), (contrary, x))
+    for classifier, inputs in cases:
         with pytest.warns(UserWarning, match="ART's own"):
             found = DropIn(classifier, **QUICK).generate(inputs.numpy(), y.numpy())
         expected = ShippedART(classifier, **QUICK).generate(inputs.numpy(), y.numpy())

@@ -327,6 +327,6 @@ def search_passes(attack: Attack, images: int, shard: int) -> Iterator[Pass]:
 
 def attack_memory(params: Params, images: int) -> int:
     """The network and its folded copy, a batch's outputs, and the images with their best."""
-    batch = params.compute.attack_batch_size or BATCH
+    batch = max(params.compute.attack_batch_size or 0, BATCH)  # never fewer, see Speed.fill
     outputs = 4 * network.values(params.data.image_size) * batch
     return 2 * network.model_bytes() + outputs + 4 * images * float_bytes(params, channels(params))
