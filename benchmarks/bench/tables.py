@@ -76,10 +76,12 @@ def _errors(document: Document) -> list[str]:
 
 
 def _compare(document: Document) -> list[str]:
+    counted = any("filled_gradients" in run for run in document["runs"])
+    filled = "included" if counted else "left out"
     return [
         _speeds(document),
         "Times ours: that row's seconds over ours in the same turn, smallest to largest turn (of a "
-        "single turn, over every turn of ours). Passes of ours: what fills up batches included.",
+        f"single turn, over every turn of ours). Passes of ours: what fills up batches {filled}.",
         _results(document),
         "Success is judged on the original network in fp32; distances are over successes only, "
         "in [0, 1] image units, all turns together; EN is squared L2 + beta x L1.",
