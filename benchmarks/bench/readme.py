@@ -57,7 +57,11 @@ def write(folder: Path) -> None:
         "a few iterations get somewhere, and of whole batches: of fewer images ours fills batches "
         "up unless told not to (`Speed.fill`), and is then slower than the peers.",
         "## Numbers to reach",
-        table(("number to reach", "where", "measured", "reached"), verdicts, numbers=False),
+        table(
+            ("number to reach", "where", "measured, and whether it is reached"),
+            _rows(verdicts),
+            numbers=False,
+        ),
     ]
     if not gpu:
         lines.append(
@@ -80,6 +84,16 @@ def write(folder: Path) -> None:
         if document["kind"] == "quality" and (folder / document["plot"]).exists()
     ]
     write_text(folder / "README.md", "\n\n".join(lines) + "\n")
+
+
+def _rows(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str]]:
+    """A row for each number and place; what each of our rows reached of it, line by line."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for what, where, measured, reached in verdicts:
+        mine, known, number_to_reach = what.partition("`: ")
+        name, goal = (f"{mine}`: ", number_to_reach) if known else ("", what)
+        lines.setdefault((goal, where), []).append(f"{name}{measured}: {reached}")
+    return [(*row, "<br>".join(each)) for row, each in lines.items()]
 
 
 def judge(path: Path, document: Document) -> Iterator[Verdict]:
