@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="or cuda")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--images", type=int, default=8, help="attacked, of each class")
+    parser.add_argument("--images", type=int, default=12, help="attacked, of each class")
     parser.add_argument("--only", choices=CHANGES, action="append", help="these rows alone")
     chosen = parser.parse_args()
     base = config.load()

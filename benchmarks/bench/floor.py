@@ -69,8 +69,10 @@ def measure_floor(spec: dict[str, Any]) -> dict[str, Any]:
 
 def quicker(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
     """Of two measurements, at each precision that with the higher rate: what the machine can."""
-    if one is None or "error" in one or "error" in other:
+    if one is None or "error" in one:
         return other
+    if "error" in other:
+        return one
     rates = {
         name: max(rate, one["rates"][name], key=lambda found: found["gflops"])
         for name, rate in other["rates"].items()

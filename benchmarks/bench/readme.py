@@ -53,9 +53,10 @@ def write(folder: Path) -> None:
         "without early abort: with it some are quicker, and end at larger distances (their rows "
         "are in the tables); the solver that stops by itself is set beside the same peers. Time "
         "to quality has the peers that its table names alone. Each table is of the revision that "
-        "it gives: later ones of the engine may differ. All are of the learning rate 0.5, at which "
-        "a few iterations get somewhere, and of whole batches: of fewer images ours fills batches "
-        "up unless told not to (`Speed.fill`), and is then slower than the peers.",
+        "it gives: later ones of the engine may differ. The attacks have the learning rate "
+        "0.5, at which a few iterations get somewhere, where a row names no other, and, the "
+        "ablation apart, whole batches: of fewer images ours fills batches up unless told not to "
+        "(`Speed.fill`), and is then slower than the peers.",
         "## Numbers to reach",
         table(
             ("number to reach", "where", "measured, and whether it is reached"),

@@ -65,8 +65,8 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     ART departs from Chen et al. 2018: inputs are attacked in the box of `clip_values` rather than
     always [0, 1] (learning rate and beta then count in units of the box), `confidence` is
     honoured and may not be negative, and the L2 term stays in the gradient when the hinge is
-    inactive (with very few iterations that may cost successes). `batch_size` changes speed and
-    memory only.
+    inactive (with very few iterations that may cost successes). `batch_size` changes speed,
+    memory and last digits.
 
     Of inputs outside the box, of preprocessing in NumPy, whose gradient torch does not know, of
     postprocessing, and of classifiers that predict in another way than their network, ART's own

@@ -81,7 +81,8 @@ class ElasticNet:
         decision_rule: EN, L1 or L2.
         targeted: y is the class wanted, not the class to leave.
         batch_size: images attacked at once, rounded up to whole batches as the network sees
-            them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only.
+            them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only, and
+            without `speed.fill` last digits.
         speed: speed-ups that keep the result.
         shortcuts: options that change it. With the solver "projection" learning_rate and
             initial_const count only for the images that it finds nothing for, and of
@@ -178,7 +179,8 @@ class ElasticNet:
             search.run(rows)
             if isinstance(search, ProjectionSearch):
                 self._second_chance(search, x, y, rows)
-            _say_lost((search.view.lost & torch.isinf(search.verdicts.distance))[rows])
+            lost = search.view.lost & torch.isinf(search.verdicts.distance)
+            _say_lost(lost[rows], len(x))
             return self._result(search, already, home)
 
     def _second_chance(self, search: ProjectionSearch, x: Tensor, y: Tensor, rows: Tensor) -> None:
@@ -359,15 +361,15 @@ def _check_images(x: Tensor, y: Tensor) -> None:
         raise ValueError("x must lie in [0, 1]; put any standardisation inside the model")
 
 
-def _say_lost(lost: Tensor) -> None:
-    """Images without a success whose gradient was no number (n,) bool: not robust, not attacked."""
-    if lost.any():
-        what = (
-            f"no finite gradient of the model's logits, of {int(lost.sum())} of {len(lost)} images"
-        )
-        if lost.all():
-            raise ValueError(what)
-        warnings.warn(f"{what}: counted as failures of the attack", stacklevel=3)
+def _say_lost(lost: Tensor, images: int) -> None:
+    """Images without a success that had a gradient which was no number, (n,) bool, of so many in
+    all: not robust, not attacked."""
+    if not lost.any():
+        return
+    what = f"the gradient of the model's logits was no number, at {int(lost.sum())} images"
+    if lost.sum() == images:
+        raise ValueError(f"{what} of {images}")
+    warnings.warn(f"{what} of {images}: failures of the attack", stacklevel=3)
 
 
 def _empty(x: Tensor) -> ElasticNetResult:

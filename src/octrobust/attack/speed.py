@@ -29,7 +29,8 @@ class Speed:
         refill: a finished image leaves the batch at once and the next takes its place.
         fill: the exception: a price, paid so that an image's result does not depend on how many
             others are attacked with it. Every network sees batches of one size (16 images on a
-            CPU, 64 on CUDA), short ones filled up. Without, a few images cost much less.
+            CPU, 64 on CUDA), short ones filled up. Without, a few images cost much less; all in
+            flight are one batch, and an image's last digits depend on its size.
     """
 
     precision: str = "auto"

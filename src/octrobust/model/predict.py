@@ -48,7 +48,8 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
     products = _unless_mixed(torch.get_float32_matmul_precision)
     plain = [torch.autocast(device, enabled=False) for device in ("cpu", "cuda")]
     try:
-        # The older names too: who reads those inside must not find them contradicted.
+        # The older names too: who reads those inside must not find them contradicted. Where the
+        # caller's own settings do so already, they stay.
         if cudnn is not None:
             torch.backends.cudnn.allow_tf32 = tf32
         if products is not None:
@@ -63,6 +64,7 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
         if products is not None:
             torch.set_float32_matmul_precision(products)
         for part, old in zip(parts, before, strict=True):
+            part.fp32_precision = "none"  # as the library's own, which may be what it was
             if part.fp32_precision != old:
                 part.fp32_precision = old
 
