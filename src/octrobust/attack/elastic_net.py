@@ -212,7 +212,7 @@ class ElasticNet:
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) of the original network in float32."""
         self.spent.verdicts += len(x)
-        self.spent.filled_forwards += filling(len(x), x.device) if self.speed.fill else 0
+        self.spent.filled_forwards += filling(len(x), x.device, fill=self.speed.fill)
         with float32():
             outputs = logits(self.model, x, fill=self.speed.fill).float()
         if outputs.ndim != 2 or outputs.shape[1] < 2:

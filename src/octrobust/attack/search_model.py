@@ -75,7 +75,7 @@ class SearchModel:
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
         """Margins (N,) float32 at x (N, C, H, W)."""
         self.spent.screens += len(x)
-        self.spent.filled_forwards += filling(len(x), x.device) if self.fill else 0
+        self.spent.filled_forwards += filling(len(x), x.device, fill=self.fill)
         with torch.no_grad(), float32(tf32=self._tf32), self._autocast:
             ask = self.folded.logits if self.folded else self.model
             return margin(logits(ask, x, fill=self.fill).float(), y, self.targeted)
@@ -83,7 +83,7 @@ class SearchModel:
     def margin_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
         self.spent.gradients += len(x)
-        self.spent.filled_gradients += filling(len(x), x.device) if self.fill else 0
+        self.spent.filled_gradients += filling(len(x), x.device, fill=self.fill)
         with float32(tf32=self._tf32), self._autocast:
             whole = _with_targets(x, y) if self.fill else [(x, len(x), y)]
             parts = [self._chunk(part, real, y) for part, real, y in whole]

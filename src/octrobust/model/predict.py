@@ -23,9 +23,9 @@ def batch_of(device: torch.device) -> int:
     return CHUNK.get(device.type, 16)
 
 
-def filling(count: int, device: torch.device) -> int:
-    """What fills up the last batch of `count` images."""
-    return -count % batch_of(device)
+def filling(count: int, device: torch.device, *, fill: bool) -> int:
+    """What fills up the last batch of `count` images, if `fill`."""
+    return -count % batch_of(device) if fill else 0
 
 
 def chunks(x: Tensor, *, fill: bool = True) -> Iterator[tuple[Tensor, int]]:
@@ -33,7 +33,7 @@ def chunks(x: Tensor, *, fill: bool = True) -> Iterator[tuple[Tensor, int]]:
     rows that are real."""
     for start in range(0, len(x), batch_of(x.device)):
         part = x[start : start + batch_of(x.device)]
-        missing = filling(len(part), x.device) if fill else 0
+        missing = filling(len(part), x.device, fill=fill)
         again = part[-1:].expand(missing, *part.shape[1:])
         yield torch.cat([part, again]) if missing else part, len(part)
 
@@ -43,7 +43,9 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
     """Float32 as such, or rounded to TF32 on the way in CUDA's convolutions and products: torch's
     default is neither everywhere, and a program may allow bf16 inside on a CPU as well. A
     surrounding autocast does not reach in."""
-    parts, before = _parts(), [part.fp32_precision for part in _parts()]
+    on_cuda, on_cpu = _parts()
+    parts = [*on_cuda, *on_cpu]
+    before = [part.fp32_precision for part in parts]
     cudnn = _unless_mixed(lambda: torch.backends.cudnn.allow_tf32)
     products = _unless_mixed(torch.get_float32_matmul_precision)
     plain = [torch.autocast(device, enabled=False) for device in ("cpu", "cuda")]
@@ -55,7 +57,7 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
         if products is not None:
             torch.set_float32_matmul_precision("high" if tf32 else "highest")
         for part in parts:
-            part.fp32_precision = "tf32" if tf32 and part not in _on_cpu() else "ieee"
+            part.fp32_precision = "tf32" if tf32 and part in on_cuda else "ieee"
         with plain[0], plain[1]:
             yield
     finally:
@@ -69,16 +71,13 @@ def float32(*, tf32: bool = False) -> Iterator[None]:
                 part.fp32_precision = old
 
 
-def _parts() -> list[Any]:
-    """Where torch 2.9 and later keep what float32 is, by library and operation."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    parts = [getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None), matmul, *_on_cpu()]
-    return [part for part in parts if hasattr(part, "fp32_precision")]
-
-
-def _on_cpu() -> list[Any]:
-    mkldnn = torch.backends.mkldnn
-    return [getattr(mkldnn, name) for name in ("matmul", "conv", "rnn") if hasattr(mkldnn, name)]
+def _parts() -> tuple[list[Any], list[Any]]:
+    """Where torch 2.9 and later keep what float32 is, by operation: on CUDA, and on a CPU."""
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    on_cuda = [torch.backends.cuda.matmul, *(getattr(cudnn, n, None) for n in ("conv", "rnn"))]
+    on_cpu = [getattr(mkldnn, name, None) for name in ("matmul", "conv", "rnn")]
+    cuda, cpu = ([p for p in some if hasattr(p, "fp32_precision")] for some in (on_cuda, on_cpu))
+    return cuda, cpu
 
 
 def _unless_mixed(read: Callable[[], T]) -> T | None:
