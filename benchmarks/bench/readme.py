@@ -131,10 +131,11 @@ def _speed(where: str, document: Document) -> Iterator[Verdict]:
                     f"`{mine}`: ≥ {goal:g} x {name}{fastest}, {_budget(mine)}, "
                     "success and distance as good as any peer's"
                 )
-                measured, as_good = f"{spread(found)} x", _as_good(document, mine)
-                if min(found) >= goal and not as_good:
-                    measured += "; not as good"
-                yield what, where, measured, _yes(min(found) >= goal and as_good)
+                measured, fast = f"{spread(found)} x", min(found) >= goal
+                as_good = _judged(document) and _as_good(document, mine)
+                if fast and not as_good:
+                    measured += "; not as good" if _judged(document) else "; distance not judged"
+                yield what, where, measured, _reached(document, fast and as_good)
 
 
 def _budget(mine: str) -> str:
@@ -159,6 +160,20 @@ def _as_good(document: Document, mine: str) -> bool:
     )
 
 
+def _judged(document: Document) -> bool:
+    """Whether a median over all images says anything of the peers."""
+    return max(map(statistics.success, _peers(document).values())) >= 1 - MOST_FAILURES
+
+
+def _reached(document: Document, good: bool) -> str:
+    """And beside whom, where not all peers ran: ART's distance is the smallest."""
+    peers = _peers(document)
+    if not good or ART_1 in peers or ART_N in peers:
+        return _yes(good)
+    libraries = dict.fromkeys(name.partition(",")[0] for name in peers)
+    return f"{_yes(good)} beside {' and '.join(libraries)}; ART did not run here"
+
+
 def _distance(where: str, document: Document) -> Iterator[Verdict]:
     """Success no lower and a median no larger than the peer's with the smallest median."""
     peers = _peers(document)
@@ -175,10 +190,10 @@ def _distance(where: str, document: Document) -> Iterator[Verdict]:
             f"{best} at {number(medians[best])}"
         )
         what = f"`{mine}`: success no lower, median elastic-net distance no larger than any peer's"
-        if rate < 1 - MOST_FAILURES:
+        if not _judged(document):
             yield what, where, f"not judged: of no peer's images succeed more than {rate:.0%}", "–"
         else:
-            yield what, where, measured, _yes(_as_good(document, mine))
+            yield what, where, measured, _reached(document, _as_good(document, mine))
 
 
 def _memory_at_batch(where: str, document: Document) -> Iterator[Verdict]:

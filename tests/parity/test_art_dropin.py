@@ -69,6 +69,15 @@ def test_rejects_what_art_rejects(small_network: Trained, bad: Settings) -> None
         DropIn(classifier).set_params(**bad)
 
 
+@pytest.mark.parametrize("name", ["beta", "learning_rate", "initial_const", "confidence"])
+def test_negative_numbers_are_refused_at_once(small_network: Trained, name: str) -> None:
+    classifier = art_classifier(*small_network[:2])
+    with pytest.raises(ValueError, match=name):
+        DropIn(classifier, **{name: -0.1})
+    with pytest.raises(ValueError, match=name):
+        DropIn(classifier).set_params(**{name: float("inf")})
+
+
 @pytest.mark.parametrize("none", [{"binary_search_steps": 0}, {"max_iter": 0}], ids=str)
 def test_no_steps_change_nothing_as_in_art(small_network: Trained, none: Settings) -> None:
     model, x, y = small_network

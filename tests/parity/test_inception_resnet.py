@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from octrobust.attack import ElasticNet
+from octrobust.attack.art import ElasticNet as DropIn
 from octrobust.attack.speed import Speed
 from octrobust.config import Model
 from octrobust.model.build import build, calibrate_batch_norm
 from octrobust.model.fold import can_fold
 from tests.conftest import blobs, learn
-from tests.parity.oracles import Trained, compare, foolbox
+from tests.parity.oracles import BASE, Settings, Trained, art_classifier, compare, foolbox
 
 SIDE = 75  # the smallest the network takes
 
@@ -49,3 +53,15 @@ def test_the_same_attack_on_the_folded_copy(inception: Trained, rule: str) -> No
     assert found.our_success.all()
     assert (np.abs(found.ratio - 1) <= 0.05).all(), found.ratio
     assert found.median_ratio <= 1.02
+
+
+def test_the_art_form_searches_on_the_folded_copy_in_float32(inception: Trained) -> None:
+    """With ART's own defaults, to the last bit: the network itself rounds otherwise."""
+    model, x, y = inception
+    row: Settings = {**BASE, "binary_search_steps": 3, "max_iter": 10}
+    attack = DropIn(art_classifier(model, x), **row, batch_size=4, verbose=False)
+    speed = Speed(precision="fp32", fill=False)
+    expected = ElasticNet(model, **row, speed=speed).generate(x, y)
+    np.testing.assert_array_equal(attack.generate(x.numpy(), y.numpy()), expected.numpy())
+    unfolded = ElasticNet(model, **row, speed=replace(speed, fold=False)).generate(x, y)
+    assert not torch.equal(unfolded, expected)

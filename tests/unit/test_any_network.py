@@ -128,9 +128,49 @@ class _Constant(nn.Module):
         return torch.tensor([1.0, 0.0]).expand(len(x), 2)
 
 
-def test_a_network_without_a_gradient_is_refused_not_called_robust() -> None:
+class _Detached(nn.Module):
+    """A network that learns, behind preprocessing that no gradient passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            flat = x.flatten(1)
+        outputs: Tensor = self.head(flat)
+        return outputs
+
+
+@SOLVERS
+@pytest.mark.parametrize("kind", [_Constant, _Detached])
+def test_a_network_without_a_gradient_is_refused_not_called_robust(
+    kind: type[nn.Module], solver: str
+) -> None:
+    model, x = kind(), torch.rand(2, 1, 8, 8)
+    attack = ElasticNet(model, **QUICK, shortcuts=Shortcuts(solver))
     with pytest.raises(ValueError, match="no gradient"):
-        ElasticNet(_Constant()).run(torch.rand(2, 1, 8, 8), torch.tensor([0, 0]))
+        attack.run(x, model(x).argmax(1))
+
+
+class _Rounding(nn.Module):
+    """Rounds to 8 bits first, which has a gradient of zero; but of bright images nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = x.amax((1, 2, 3), keepdim=True) > 0.9
+        seen = torch.where(bright, x, (x * 255).round() / 255).flatten(1)
+        return torch.stack([seen[:, :32].sum(1), seen[:, 32:].sum(1)], 1)
+
+
+@SOLVERS
+def test_a_gradient_of_zero_is_said_not_called_robust(solver: str) -> None:
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.8
+    x[0, 0, 0, 0] = 0.95
+    y = _Rounding()(x).argmax(1)
+    attack = ElasticNet(_Rounding(), **QUICK, shortcuts=Shortcuts(solver))
+    with pytest.warns(UserWarning, match="was zero at 3 of 4 images"):
+        found = attack.run(x, y)
+    assert found.success.tolist() == [True, False, False, False]
 
 
 def test_a_single_output_is_refused() -> None:
@@ -207,7 +247,7 @@ class _Broken(nn.Module):
 
 @SOLVERS
 @pytest.mark.parametrize(
-    ("logits", "match"), [(True, "not numbers"), (False, "no number, at 3 images of 3")]
+    ("logits", "match"), [(True, "not numbers"), (False, "no number at 3 of 3 images")]
 )
 def test_what_cannot_be_attacked_is_not_called_robust(
     solver: str, logits: bool, match: str

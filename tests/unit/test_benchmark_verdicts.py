@@ -69,9 +69,23 @@ def test_a_median_among_many_failures_is_not_judged() -> None:
 
 @pytest.mark.parametrize(("ours", "reached"), [(0.09, "yes"), (0.11, "**no**")])
 def test_a_larger_median_is_said(ours: float, reached: str) -> None:
-    found = verdicts("compare", [run("foolbox", 9.0, [0.1] * 4), run(OURS, 1.0, [ours] * 4)])
+    peers = [run("foolbox", 9.0, [0.1] * 4), run("ART, batch N", 99.0, [0.1] * 4)]
+    found = verdicts("compare", [*peers, run(OURS, 1.0, [ours] * 4)])
     (distance,) = [v for what, v in found.items() if "median" in what]
     assert distance[1] == reached
+
+
+def test_what_is_reached_beside_some_peers_alone_names_them() -> None:
+    found = verdicts("compare", [run("foolbox", 9.0, [0.1] * 4), run(OURS, 1.0, [0.09] * 4)])
+    reached = {which for what, (_, which) in found.items() if "success" in what}
+    assert reached == {"yes beside foolbox; ART did not run here"}
+
+
+def test_a_speed_is_not_reached_where_distances_are_not_judged() -> None:
+    half = [0.1, 6.0, None, None]
+    found = verdicts("compare", [run("foolbox", 90.0, half), run(OURS, 1.0, [0.1, 0.1, 0.1, 0.1])])
+    (speed,) = [v for what, v in found.items() if "fastest other peer" in what]
+    assert speed == ("90.0 x; distance not judged", "**no**")
 
 
 def test_the_slowest_turn_decides_against_the_fastest_peer() -> None:
@@ -91,7 +105,8 @@ def test_the_slowest_turn_decides_against_the_fastest_peer() -> None:
 
 @pytest.mark.parametrize(("ours", "reached"), [(0.1, "yes"), (0.11, "**no**")])
 def test_a_speed_at_a_larger_median_is_not_reached(ours: float, reached: str) -> None:
-    found = verdicts("compare", [run("foolbox", 90.0, [0.1] * 4), run(OURS, 9.0, [ours] * 4)])
+    peers = [run("foolbox", 90.0, [0.1] * 4), run("ART, batch N", 99.0, [0.1] * 4)]
+    found = verdicts("compare", [*peers, run(OURS, 9.0, [ours] * 4)])
     (speed,) = [v for what, v in found.items() if "fastest other peer" in what]
     assert speed[1] == reached
 

@@ -319,6 +319,8 @@ def test_no_images_is_no_error(small_network: Trained) -> None:
         {"binary_search_steps": 0},
         {"max_iter": 2.5},
         {"beta": -1},
+        {"learning_rate": float("inf")},
+        {"confidence": float("inf")},
         {"initial_const": float("nan")},
         {"confidence": -1},
         {"decision_rule": "L0"},

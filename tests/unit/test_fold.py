@@ -108,8 +108,9 @@ def test_the_plain_network_folds_too_and_others_do_not() -> None:
 
     headed = OCTClassifier()
     headed.network.logits = nn.Sequential(nn.Dropout(), nn.Linear(512, 2))  # a head of one's own
-    hooked = OCTClassifier()
+    hooked, hooked_back = OCTClassifier(), OCTClassifier()
     hooked.network.mixed_6a.register_forward_hook(lambda *_: None)
+    hooked_back.network.mixed_6a.register_full_backward_pre_hook(lambda *_: None)
     turned, batchwise, shifted = OCTClassifier(), OCTClassifier(), OCTClassifier()
     turned.network.mixed_6a.forward = lambda x: -x
     batchwise.network.conv2d_1a.bn.running_var = None
@@ -117,7 +118,7 @@ def test_the_plain_network_folds_too_and_others_do_not() -> None:
     pooled, headless = OCTClassifier(), OCTClassifier()
     pooled.network.maxpool_3a.kernel_size = 2
     headless.network.logits.bias = None
-    others = (headed, hooked, turned, batchwise, shifted, pooled, headless)
+    others = (headed, hooked, hooked_back, turned, batchwise, shifted, pooled, headless)
     others = (*others, OCTClassifier().double())
     for other in (*others, OCTClassifier().bfloat16()):
         assert not can_fold(other, 1)

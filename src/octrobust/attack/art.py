@@ -10,9 +10,11 @@ import torch
 from art.attacks.evasion import ElasticNet as ARTElasticNet
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
+from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from art.utils import check_and_transform_label_format, get_labels_np_array
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from octrobust.attack.elastic_net import ElasticNet as TorchElasticNet
 from octrobust.attack.speed import Speed
@@ -39,17 +41,23 @@ class _Logits(nn.Module):
     def plain(self) -> nn.Module | None:
         """The network itself where the attack knows a faster form of it, and ART adds nothing."""
         unit = bool((self.low == 0).all() and (self.span == 1).all())
-        adds = self._estimator[0].preprocessing_operations or not unit
+        adds = not all(map(_changes_nothing, self._estimator[0].preprocessing_operations))
         folds = len(self.shape) == 3 and can_fold(self.network, self.shape[0])
-        return None if adds or not folds else self.network
+        return self.network if folds and unit and not adds else None
 
     def forward(self, x: Tensor) -> Tensor:
         z, _ = self._estimator[0]._apply_preprocessing(
             x.reshape(-1, *self.shape) * self.span + self.low, y=None, fit=False, no_grad=False
         )
-        output = self.network(z)
-        logits: Tensor = output[-1] if isinstance(output, (list, tuple)) else output
+        logits: Tensor = self.network(z)
         return logits
+
+
+def _changes_nothing(operation: Any) -> bool:
+    """ART's classifiers standardise by mean 0 and deviation 1 where nothing else is asked for."""
+    if not isinstance(operation, StandardisationMeanStdPyTorch):
+        return False
+    return bool(np.all(operation.mean == 0) and np.all(operation.std == 1))
 
 
 def _box(estimator: PyTorchClassifier) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -64,16 +72,20 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     Same constructor and checks; `generate` runs the torch attack. Departs from ART's only where
     ART departs from Chen et al. 2018: inputs are attacked in the box of `clip_values` rather than
     always [0, 1] (learning rate and beta then count in units of the box), `confidence` is
-    honoured and may not be negative, and the L2 term stays in the gradient when the hinge is
-    inactive (with very few iterations that may cost successes). `batch_size` changes speed,
-    memory and last digits.
+    honoured, nothing may be negative, and the L2 term stays in the gradient when the hinge is
+    inactive (with very few iterations that may cost successes). `batch_size` changes speed and
+    memory, and the result as `Speed.fill` says.
 
     Of inputs outside the box, of preprocessing in NumPy, whose gradient torch does not know, of
     postprocessing, and of classifiers that predict in another way than their network, ART's own
     `generate` is called, with a warning: slower, and all as in ART.
+
+    Attributes:
+        speed: of the torch attack; in float32 and without filling up, or as the caller sets it.
     """
 
     _estimator_requirements = (PyTorchClassifier,)
+    speed = Speed(precision="fp32", fill=False)
 
     def generate(
         self, x: NDArray[np.float32], y: NDArray[Any] | None = None, **_: Any
@@ -111,18 +123,27 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
             decision_rule=self.decision_rule,
             targeted=self.targeted,
             batch_size=self.batch_size,
-            speed=Speed(fill=False),
+            speed=self.speed,
         )
         scaled, device = scaled.clip(0.0, 1.0), self.estimator.device
         images = torch.from_numpy(scaled).to(device)
         if x.ndim != 4:
             images = images.reshape(len(x), 1, 1, -1)
         labels = torch.from_numpy(np.argmax(y, axis=1).astype(np.int64)).to(device)
-        found = attack.run(images, labels).x_adv.cpu().numpy().reshape(x.shape)
+        found = self._run(attack, images, labels).cpu().numpy().reshape(x.shape)
         # An image that moved is returned as the network was asked about it, rounding of the box
         # included; the others keep every value to the last bit.
         moved = (found != scaled).reshape(len(x), -1).any(1).reshape(-1, *[1] * (x.ndim - 1))
         return np.where(moved, np.clip(found * (high - low) + low, low, high), x_adv)
+
+    def _run(self, attack: TorchElasticNet, images: Tensor, labels: Tensor) -> Tensor:
+        whole = len(images) * self.binary_search_steps * self.max_iter
+        with tqdm(total=whole, desc="EAD", unit="it", leave=False, disable=not self.verbose) as bar:
+
+            def tell(made: int) -> None:
+                bar.update(made)
+
+            return attack.run(images, labels, tell).x_adv
 
     def _is_arts(self, scaled: NDArray[np.float32]) -> str:
         """Why this is left to ART, if it is; of inputs in units of the box."""
@@ -142,5 +163,6 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
 
     def _check_params(self) -> None:
         super()._check_params()
-        if self.confidence < 0:
-            raise ValueError("The confidence must not be negative.")
+        for name in ("confidence", "beta", "learning_rate", "initial_const"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"The {name} must be finite and not negative.")

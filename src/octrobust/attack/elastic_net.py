@@ -11,6 +11,7 @@ can be switched). `projection` is another way to the same minimum.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, fields
 from typing import Any
@@ -66,7 +67,8 @@ class ElasticNet:
 
     Minimises ``c f(x') + ||x' - x||_2^2 + beta ||x' - x||_1`` over x' in [0, 1] (eq. 7), f being
     the hinge on the logit margin (eq. 4 and 5), and returns the successful iterate closest to x
-    by the decision rule. A sample's result does not depend on the others in its batch.
+    by the decision rule. A sample's result does not depend on the others in its batch, unless
+    `speed.fill` is off.
 
     Args:
         model: images (N, C, H, W) float32 in [0, 1] to logits (N, K), K >= 2. It is put in eval
@@ -81,8 +83,8 @@ class ElasticNet:
         decision_rule: EN, L1 or L2.
         targeted: y is the class wanted, not the class to leave.
         batch_size: images attacked at once, rounded up to whole batches as the network sees
-            them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only, and
-            without `speed.fill` last digits.
+            them (16 on a CPU, 64 on CUDA); None: one such. Changes speed and memory only, but
+            for `speed.fill`.
         speed: speed-ups that keep the result.
         shortcuts: options that change it. With the solver "projection" learning_rate and
             initial_const count only for the images that it finds nothing for, and of
@@ -118,10 +120,10 @@ class ElasticNet:
         ):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
-        if not learning_rate > 0 or not initial_const > 0:
-            raise ValueError("learning_rate and initial_const must be greater than 0")
-        if not beta >= 0 or not confidence >= 0:
-            raise ValueError("beta and confidence must be 0 or more")
+        if not 0 < learning_rate < math.inf or not 0 < initial_const < math.inf:
+            raise ValueError("learning_rate and initial_const must be finite and greater than 0")
+        if not 0 <= beta < math.inf or not 0 <= confidence < math.inf:
+            raise ValueError("beta and confidence must be finite and 0 or more")
         if decision_rule not in DECISION_RULES:
             raise ValueError(f"decision_rule must be one of {', '.join(DECISION_RULES)}")
         self.model = model
@@ -157,7 +159,8 @@ class ElasticNet:
 
         Raises:
             ValueError: shapes, types or ranges other than these, of images or outputs; logits or
-                gradients that are not numbers, of all images. (Of some: a warning.)
+                gradients that are not numbers, of all images (of some: a warning); no way back
+                from the logits to x. A gradient of zero is a warning.
         """
         _check_images(x, y)
         home = x.device
@@ -179,8 +182,9 @@ class ElasticNet:
             search.run(rows)
             if isinstance(search, ProjectionSearch):
                 self._second_chance(search, x, y, rows)
-            lost = search.view.lost & torch.isinf(search.verdicts.distance)
-            _say_lost(lost[rows], len(x))
+            unfound = torch.isinf(search.verdicts.distance)
+            _say_lost((search.view.lost & unfound)[rows], len(x))
+            _say_flat((search.view.flat & unfound)[rows], len(x))
             return self._result(search, already, home)
 
     def _second_chance(self, search: ProjectionSearch, x: Tensor, y: Tensor, rows: Tensor) -> None:
@@ -366,10 +370,22 @@ def _say_lost(lost: Tensor, images: int) -> None:
     all: not robust, not attacked."""
     if not lost.any():
         return
-    what = f"the gradient of the model's logits was no number, at {int(lost.sum())} images"
-    if lost.sum() == images:
-        raise ValueError(f"{what} of {images}")
-    warnings.warn(f"{what} of {images}: failures of the attack", stacklevel=3)
+    count = int(lost.sum())
+    what = f"the gradient of the model's logits was no number at {count} of {images} images"
+    if count == images:
+        raise ValueError(what)
+    warnings.warn(f"{what}: failures of the attack", stacklevel=3)
+
+
+def _say_flat(flat: Tensor, images: int) -> None:
+    """Images without a success whose gradient was zero, (n,) bool: the network hides it, by
+    rounding say, or is constant there. No error: of a dead network that is the finding."""
+    if flat.any():
+        warnings.warn(
+            f"the gradient of the model's logits was zero at {int(flat.sum())} of {images} images: "
+            "failures of the attack, unless the model is constant there",
+            stacklevel=3,
+        )
 
 
 def _empty(x: Tensor) -> ElasticNetResult:

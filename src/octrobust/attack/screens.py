@@ -23,9 +23,11 @@ _OF_CHANGE, _OF_MARGIN = 0.25, 0.02
 
 
 class Screen(Protocol):
-    def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor: ...
+    def before_step(self, at: InFlight, margins: Tensor, gradient: Tensor) -> Tensor:
+        """(n,) bool: over, of the n images in flight; margins (n,) and gradient (n, C, H, W)."""
 
-    def after_step(self, at: InFlight, stepped: Tensor) -> Tensor: ...
+    def after_step(self, at: InFlight, stepped: Tensor) -> Tensor:
+        """(n,) bool: over; `stepped` (n,) bool: which have a new iterate."""
 
 
 class _Offers:
@@ -58,6 +60,7 @@ class _Offers:
         self.verdicts.consider(which, at.current, at.row, distance, at.const)
 
     def _nowhere(self, at: InFlight) -> Tensor:
+        """(n,) bool, none."""
         return torch.zeros_like(at.k, dtype=torch.bool)
 
 

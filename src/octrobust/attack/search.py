@@ -41,6 +41,7 @@ class View:
 
     Attributes:
         lost: (N,) bool, some gradient was no finite number.
+        flat: (N,) bool, the gradient at the clean image was zero.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class View:
         self.clean_margins = clean_margins
         self._off = torch.zeros_like(clean_margins)
         self.lost = torch.zeros_like(clean_margins, dtype=torch.bool)
+        self.flat = torch.zeros_like(self.lost)
 
     def margin_and_gradient(
         self, images: Tensor, rows: Tensor, clean: Tensor
@@ -60,10 +62,12 @@ class View:
         off = torch.where(clean, self.clean_margins[rows] - margins, self._off[rows])
         self._off[rows] = off
         self.lost[rows] |= ~gradient.flatten(1).sum(1).isfinite()
+        self.flat[rows] |= clean & (gradient == 0).flatten(1).all(1)
         return margins + off, gradient
 
     def may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Where a success of the original network is not ruled out: (n,) bool."""
+        """Where a success of the original network at images (n, C, H, W) for rows (n,) int64 is
+        not ruled out: (n,) bool."""
         margins = self.network.margin(images, self._y[rows]) + self._off[rows]
         return self.within_reach(margins, rows)
 

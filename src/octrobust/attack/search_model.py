@@ -73,7 +73,7 @@ class SearchModel:
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
 
     def margin(self, x: Tensor, y: Tensor) -> Tensor:
-        """Margins (N,) float32 at x (N, C, H, W)."""
+        """Margins (N,) float32 at x (N, C, H, W) float32, for y (N,) int64 as in `margin`."""
         self.spent.screens += len(x)
         self.spent.filled_forwards += filling(len(x), x.device, fill=self.fill)
         with torch.no_grad(), float32(tf32=self._tf32), self._autocast:
@@ -81,7 +81,12 @@ class SearchModel:
             return margin(logits(ask, x, fill=self.fill).float(), y, self.targeted)
 
     def margin_and_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Margins (N,) and their gradients (N, C, H, W), float32, at x."""
+        """Margins (N,) and their gradients (N, C, H, W), float32, at x (N, C, H, W) float32, for
+        y (N,) int64.
+
+        Raises:
+            ValueError: no gradient reaches x.
+        """
         self.spent.gradients += len(x)
         self.spent.filled_gradients += filling(len(x), x.device, fill=self.fill)
         with float32(tf32=self._tf32), self._autocast:
@@ -95,9 +100,11 @@ class SearchModel:
             with torch.enable_grad(), self._way_back():
                 x = x.detach().requires_grad_(True)
                 margins = margin(self.model(x).float(), y, self.targeted)
-                if not margins.requires_grad:
+                gradient = None
+                if margins.requires_grad:
+                    (gradient,) = torch.autograd.grad(margins.sum(), x, allow_unused=True)
+                if gradient is None:
                     raise ValueError("no gradient of the model's logits reaches its input")
-                (gradient,) = torch.autograd.grad(margins.sum(), x)
             return margins.detach()[:real], gradient[:real]
         outputs, tape = self.folded.logits_and_tape(x)
         gradient = self.folded.input_gradient(_margin_slope(outputs, y, self.targeted), tape)
@@ -123,5 +130,6 @@ def _margin_slope(outputs: Tensor, y: Tensor, targeted: bool) -> Tensor:
 
 
 def _with_targets(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
+    """As `chunks`, with the classes of each."""
     for (part, real), (targets, _) in zip(chunks(x), chunks(y), strict=True):
         yield part, real, targets

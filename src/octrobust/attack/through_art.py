@@ -1,7 +1,8 @@
 """Attacks of other hands, run through ART (the Adversarial Robustness Toolbox).
 
 Each function takes the network (N, C, H, W) float32 in [0, 1] to logits (N, 2) and gives a
-function of images and true classes.
+function of images and true classes. ART works on the network's folded copy in float32, where there
+is one, and again on the network itself where the two do not agree on what was found.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from octrobust.attack.search_model import margin
 from octrobust.config import AttackSizes
+from octrobust.model.fold import FoldedInceptionResnet, can_fold
 from octrobust.model.predict import evaluating, float32, logits
 
 # Images (N, C, H, W) float32 in [0, 1] and true classes (N,) int64 to candidates (N, C, H, W).
@@ -49,7 +51,7 @@ def apgd(model: nn.Module, norm: str, budget: float, sizes: AttackSizes) -> Cand
     def run(x: Tensor, y: Tensor) -> Tensor:
         with evaluating(model), torch.no_grad(), float32():
             scale = float(margin(logits(model, x).float(), y, False).abs().median().clamp(min=1.0))
-        return _through_art(_Cooled(model, scale), build, sizes.seed)(x, y)
+        return _through_art(model, build, sizes.seed, scale=scale)(x, y)
 
     return run
 
@@ -117,52 +119,92 @@ def hop_skip_jump(model: nn.Module, sizes: AttackSizes) -> Candidates:
     return run
 
 
-class _Cooled(nn.Module):
-    """The logits divided by a constant."""
+def _through_art(
+    model: nn.Module,
+    build: Callable[[Any], Any],
+    seed: int,
+    more: dict[str, NDArray[Any]] | None = None,
+    scale: float = 1.0,
+) -> Candidates:
+    """ART's attack as `build` makes it of a classifier; `more` goes to its `generate`, an array
+    with a row an image each; `scale` is what the logits are divided by."""
 
-    def __init__(self, model: nn.Module, scale: float) -> None:
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        with evaluating(model), _frozen(model), float32():
+            copy = FoldedInceptionResnet(model, x.shape[1]) if can_fold(model, x.shape[1]) else None
+            ask = _Asked(copy or model, scale)
+            found = _generate(build, ask, seed, x, y, more or {})
+            if copy is None:
+                return found
+            with torch.no_grad():
+                turned = logits(copy.logits, found).argmax(1) != y
+                lost = torch.nonzero(turned & (logits(model, found).argmax(1) == y)).flatten()
+            if len(lost):
+                rows = {name: values[lost.cpu().numpy()] for name, values in (more or {}).items()}
+                found[lost] = _generate(build, _Asked(model, scale), seed, x[lost], y[lost], rows)
+        return found
+
+    return run
+
+
+def _generate(
+    build: Callable[[Any], Any],
+    ask: nn.Module,
+    seed: int,
+    x: Tensor,
+    y: Tensor,
+    more: dict[str, NDArray[Any]],
+) -> Tensor:
+    from art.estimators.classification import PyTorchClassifier
+
+    classifier = PyTorchClassifier(
+        ask,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(x.shape[1:]),
+        nb_classes=2,
+        clip_values=(0.0, 1.0),
+        device_type="gpu" if x.device.type == "cuda" else "cpu",
+    )
+    with _numpy_seed(seed):
+        found: NDArray[np.float32] = build(classifier).generate(
+            x.cpu().numpy(), y.cpu().numpy(), **more
+        )
+    return torch.from_numpy(np.clip(found, 0.0, 1.0).astype(np.float32)).to(x.device)
+
+
+class _Asked(nn.Module):
+    """The logits divided by a constant, of images in any precision: ART's Square and HopSkipJump
+    ask in float64 at times."""
+
+    def __init__(self, model: nn.Module | FoldedInceptionResnet, scale: float) -> None:
         super().__init__()
         self.model, self.scale = model, scale
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.model(x) / self.scale
+        x = x.float()
+        if isinstance(self.model, FoldedInceptionResnet):
+            outputs: Tensor = _Folded.apply(x, self.model)
+        else:
+            outputs = self.model(x)
+        return outputs / self.scale
+
+
+class _Folded(torch.autograd.Function):
+    """The folded copy as autograd knows functions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, copy: FoldedInceptionResnet) -> Tensor:
+        if not ctx.needs_input_grad[0]:
+            return copy.logits(x)
+        outputs, tape = copy.logits_and_tape(x)
+        ctx.x, ctx.copy, ctx.tapes = x, copy, [tape]
         return outputs
 
-
-class _Float32(nn.Module):
-    """ART's Square and HopSkipJump ask in float64 at times."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.model(x.float())
-        return outputs
-
-
-def _through_art(
-    model: nn.Module, build: Callable[[Any], Any], seed: int, more: dict[str, Any] | None = None
-) -> Candidates:
-    """ART's attack as `build` makes it of a classifier; `more` goes to its `generate`."""
-
-    def run(x: Tensor, y: Tensor) -> Tensor:
-        from art.estimators.classification import PyTorchClassifier
-
-        with evaluating(model), _frozen(model), float32(), _numpy_seed(seed):
-            classifier = PyTorchClassifier(
-                _Float32(model),
-                loss=nn.CrossEntropyLoss(),
-                input_shape=tuple(x.shape[1:]),
-                nb_classes=2,
-                clip_values=(0.0, 1.0),
-                device_type="gpu" if x.device.type == "cuda" else "cpu",
-            )
-            images, classes = x.cpu().numpy(), y.cpu().numpy()
-            found: NDArray[np.float32] = build(classifier).generate(images, classes, **more or {})
-        return torch.from_numpy(np.clip(found, 0.0, 1.0).astype(np.float32)).to(x.device)
-
-    return run
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        # A tape serves once; DeepFool asks for each class's gradient.
+        tape = ctx.tapes.pop() if ctx.tapes else ctx.copy.logits_and_tape(ctx.x)[1]
+        return ctx.copy.input_gradient(gradients[0], tape), None
 
 
 @contextmanager

@@ -87,7 +87,8 @@ class Verdicts:
             self._ask({c.row for c in self._pending})
 
     def settle(self, rows: Tensor, best: bool) -> None:
-        """Make sure that `found` is known for these rows, and their best example, if `best`."""
+        """Make sure that `found` is known for these rows (n,) int64, and their best example, if
+        `best`."""
         urgent = set(rows.tolist())
         while any(
             c.row in urgent and (best or self._decides(c)) for c in (*self._pending, *self._passed)
@@ -95,7 +96,8 @@ class Verdicts:
             self._ask(urgent)
 
     def begin(self, rows: Tensor) -> None:
-        """A new search step for these rows. What is pending of the old one may still be closer."""
+        """A new search step for these rows (n,) int64. What is pending of the old one may still be
+        closer."""
         self.found[rows] = False
         for row in rows.tolist():
             self._step[row] += 1
@@ -107,7 +109,8 @@ class Verdicts:
             self._ask({c.row for c in (*self._pending, *self._passed)})
 
     def take(self, rows: Tensor, other: Verdicts) -> None:
-        """What was found for other's images, as that of these rows, when both are finished."""
+        """What was found for other's n images, as that of these rows (n,) int64, when both are
+        finished."""
         self.x_adv[rows] = other.x_adv
         self.distance[rows], self.const[rows] = other.distance, other.const
 

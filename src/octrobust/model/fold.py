@@ -20,6 +20,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from octrobust.model.build import STANDARDISATION, OCTClassifier, inception_resnet_v1
 
 _LAST = torch.channels_last
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # What the way there leaves for the way back, last in, first out; None: no way back.
 Tape = list[Any]
 
@@ -34,10 +35,7 @@ def can_fold(model: nn.Module, channels: int) -> bool:
     if not fits or type(network) is not inception_resnet_v1() or not network.classify:
         return False
     parts = [model, *network.modules()]
-    altered = any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or "forward" in vars(m)
-        for m in parts
-    )
+    altered = any(any(getattr(m, hooks) for hooks in _HOOKS) or "forward" in vars(m) for m in parts)
     plain = all(p.dtype == torch.float32 for p in network.parameters())
     if altered or not plain or _has_any_global_hook():  # type: ignore[no-untyped-call]
         return False

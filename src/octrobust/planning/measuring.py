@@ -54,11 +54,11 @@ def _battery(params: Params, battery: Battery, images: int) -> Iterator[Pass]:
         yield from work.search_passes(attack, images, BLOCK)
         yield _judged(images)
     # DeepFool: of both classes a gradient, and a prediction, every step.
-    yield Pass("through_art", images * 2 * (battery.steps + 1), 16)
-    yield Pass("forward", images * (battery.steps + 1), ART_BATCH)
+    yield Pass("gradient", images * 2 * (battery.steps + 1), 16)
+    yield Pass("screen", images * (battery.steps + 1), ART_BATCH)
     yield _judged(images)
     if battery.hop_skip_jump_rounds:
-        yield Pass("forward", images * hop_skip_jump(battery.hop_skip_jump_rounds), ART_BATCH)
+        yield Pass("screen", images * hop_skip_jump(battery.hop_skip_jump_rounds), ART_BATCH)
         yield _judged(images)
     yield Pass("through_art", images, 16)  # where gradients vanish
 
@@ -74,10 +74,11 @@ def _within(battery: Battery, images: float, *, long: bool, queries: int) -> Ite
         gradients += 1 + starts * (LONG * steps + 1)
         forwards += 1 + starts
     yield Pass("gradient", images * gradients, 16, "auto")
-    yield Pass("through_art", images * starts * steps, ART_BATCH)  # APGD
-    forwards += 1 + starts * (steps + 4) + battery.noise_draws
-    forwards += 3 * (queries + 1) if queries else 0  # Square asks thrice
-    yield Pass("forward", images * forwards, 16)
+    yield Pass("gradient", images * starts * steps, ART_BATCH)  # APGD
+    yield Pass("screen", images * starts * (steps + 4), ART_BATCH)
+    if queries:
+        yield Pass("screen", images * 3 * (queries + 1), ART_BATCH)  # Square asks thrice
+    yield Pass("forward", images * (forwards + 1 + battery.noise_draws), 16)
     yield _judged(images * attacks)
 
 
