@@ -20,6 +20,7 @@ from octrobust.tracking.store import HEADLINE
 from tests.servers import mlflow_server
 
 BETAS = (0.0001, 0.001, 0.01)
+ARRAYS = {"path": "data/arrays", "md5": "0a1b2c3d4e5f60718293a4b5c6d7e8f9.dir"}
 WAIT = 60_000  # ms; MLflow's page is large, and machines are slow
 
 
@@ -62,6 +63,7 @@ def run_experiment(beta: float, number: int) -> None:
     params = {"data": {"source": "phantom", "image_size": 80}, "attack": attack}
     files = {
         "dvc.yaml": "stages: {}\n",
+        "dvc.lock": yaml.safe_dump({"stages": {"prepare": {"outs": [ARRAYS]}}}),
         "params.yaml": yaml.safe_dump(params),
         "metrics/attack/test.json": json.dumps({"success_rate": 1.0, "l2": {"median": beta + 0.2}}),
         "metrics/summary.json": json.dumps(
@@ -129,6 +131,9 @@ def test_a_run_says_what_it_found_and_on_which_data(page: Page, shown: Shown) ->
     expect(page.get_by_text("Not for clinical use.").first).to_be_visible()
     expect(page.get_by_text("octrobust", exact=True).first).to_be_visible()
     expect(page.get_by_text("attack@test").first).to_be_visible()  # under child runs
+    # MLflow lists what a run read, and opens a panel on it.
+    page.get_by_text("phantom arrays").first.click()
+    expect(page.get_by_text(ARRAYS["md5"].removesuffix(".dir")).last).to_be_visible()
 
 
 def test_a_sweep_is_compared_by_what_differs(page: Page, shown: Shown) -> None:

@@ -61,8 +61,9 @@ class View:
         margins, gradient = self.network.margin_and_gradient(images, self._y[rows])
         off = torch.where(clean, self.clean_margins[rows] - margins, self._off[rows])
         self._off[rows] = off
-        self.lost[rows] |= ~gradient.flatten(1).sum(1).isfinite()
-        self.flat[rows] |= clean & (gradient == 0).flatten(1).all(1)
+        size = torch.linalg.vector_norm(gradient, 1, dim=(1, 2, 3))
+        self.lost[rows] |= ~size.isfinite()
+        self.flat[rows] |= clean & (size == 0)
         return margins + off, gradient
 
     def may_succeed(self, images: Tensor, rows: Tensor) -> Tensor:
