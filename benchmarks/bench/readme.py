@@ -122,6 +122,7 @@ def _speed(where: str, document: Document) -> Iterator[Verdict]:
     peer = statistics.quickest(document, list(EQUAL_ITERATIONS))
     if peer:
         goals[peer] = TIMES_PEER
+    judged = bool(_peers(document)) and _best_success(document) >= 1 - MOST_FAILURES
     for name, goal in goals.items():
         for mine in statistics.ran(document, OUR_ROWS):
             found = statistics.ratios(document, name, mine)
@@ -132,9 +133,9 @@ def _speed(where: str, document: Document) -> Iterator[Verdict]:
                     "success and distance as good as any peer's"
                 )
                 measured, fast = f"{spread(found)} x", min(found) >= goal
-                as_good = _judged(document) and _as_good(document, mine)
+                as_good = judged and _as_good(document, mine)
                 if fast and not as_good:
-                    measured += "; not as good" if _judged(document) else "; distance not judged"
+                    measured += "; not as good" if judged else "; distance not judged"
                 yield what, where, measured, _reached(document, fast and as_good)
 
 
@@ -160,9 +161,9 @@ def _as_good(document: Document, mine: str) -> bool:
     )
 
 
-def _judged(document: Document) -> bool:
-    """Whether a median over all images says anything of the peers."""
-    return max(map(statistics.success, _peers(document).values())) >= 1 - MOST_FAILURES
+def _best_success(document: Document) -> float:
+    """The share of images that some peer turns."""
+    return max(map(statistics.success, _peers(document).values()))
 
 
 def _reached(document: Document, good: bool) -> str:
@@ -181,7 +182,7 @@ def _distance(where: str, document: Document) -> Iterator[Verdict]:
         return
     medians = {name: statistics.median_of_all(runs) for name, runs in peers.items()}
     best = min(peers, key=medians.__getitem__)
-    rate = max(map(statistics.success, peers.values()))
+    rate = _best_success(document)
     for mine in statistics.ran(document, OUR_ROWS):
         runs = statistics.of(document, mine)
         value, success = statistics.median_of_all(runs), statistics.success(runs)
@@ -190,7 +191,7 @@ def _distance(where: str, document: Document) -> Iterator[Verdict]:
             f"{best} at {number(medians[best])}"
         )
         what = f"`{mine}`: success no lower, median elastic-net distance no larger than any peer's"
-        if not _judged(document):
+        if rate < 1 - MOST_FAILURES:
             yield what, where, f"not judged: of no peer's images succeed more than {rate:.0%}", "–"
         else:
             yield what, where, measured, _reached(document, _as_good(document, mine))

@@ -26,6 +26,7 @@ SIZES = AttackSizes(
     seed=5,
 )
 Scene = tuple[OCTClassifier, Tensor, Tensor]
+Attack = Callable[[OCTClassifier], Candidates]
 
 
 @pytest.fixture(scope="module")
@@ -52,39 +53,74 @@ def square(model: OCTClassifier) -> Candidates:
     return through_art.square(model, 0.02, SIZES)
 
 
-@pytest.mark.parametrize("attack", [apgd, deep_fool, square])
+def hop_skip_jump(model: OCTClassifier) -> Candidates:
+    return through_art.hop_skip_jump(model, SIZES)
+
+
+def by_the_network(scene: Scene, attack: Attack, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """The candidates where there is no copy."""
+    model, x, y = scene
+    with monkeypatch.context() as patch:
+        patch.setattr(through_art, "can_fold", lambda model, channels: False)
+        return attack(model)(x, y)
+
+
+@pytest.mark.parametrize(
+    ("attack", "climbs"), [(apgd, True), (deep_fool, True), (square, False), (hop_skip_jump, False)]
+)
 def test_the_copy_is_attacked_as_the_network_would_be(
-    scene: Scene, attack: Callable[[OCTClassifier], Candidates], monkeypatch: pytest.MonkeyPatch
+    scene: Scene, attack: Attack, climbs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, y = scene
-    logits, asked = FoldedInceptionResnet.logits, []
+    forward, asked = FoldedInceptionResnet._forward, set()
 
-    def counted(self: FoldedInceptionResnet, x: Tensor) -> Tensor:
-        asked.append(len(x))
-        return logits(self, x)
+    def noted(self: FoldedInceptionResnet, x: Tensor, tape: Tape | None) -> tuple[Tensor, Tape]:
+        asked.add((len(x), tape is not None))
+        return forward(self, x, tape)
 
-    monkeypatch.setattr(FoldedInceptionResnet, "logits", counted)
+    monkeypatch.setattr(FoldedInceptionResnet, "_forward", noted)
     found = attack(model)(x, y)
-    assert asked
-    monkeypatch.setattr(through_art, "can_fold", lambda model, channels: False)
-    expected = attack(model)(x, y)
+    assert any(count < 16 for count, _ in asked)  # by ART: our own questions are filled up
+    assert any(way_back for _, way_back in asked) == climbs
+    expected = by_the_network(scene, attack, monkeypatch)
     assert not torch.equal(expected, x)
     assert (found - expected).norm() < 0.05 * (expected - x).norm()
 
 
-def test_where_the_copy_errs_the_network_itself_is_attacked(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A copy that has one answer for all: on it, ART stops at the clean image."""
-    model, x, y = scene
-    other = 1 - y[0]
-    forward = FoldedInceptionResnet._forward
+def lie(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, at_clean: bool) -> Tensor:
+    """A copy that has one answer for all images but, unless `at_clean`, the clean ones. Where that
+    is not the true one: (N,) bool."""
+    _, clean, y = scene
+    answer, forward = 1 - y[0], FoldedInceptionResnet._forward
 
     def lies(self: FoldedInceptionResnet, x: Tensor, tape: Tape | None) -> tuple[Tensor, Tape]:
         outputs, tape = forward(self, x, tape)
-        return (4 * torch.eye(2)[other] - 2).expand_as(outputs).clone(), tape
+        told = (4 * torch.eye(2)[answer] - 2).expand_as(outputs)
+        same = (x[:, None] == clean).flatten(2).all(2).any(1)
+        return torch.where(same[:, None] & (not at_clean), outputs, told).clone(), tape
 
     monkeypatch.setattr(FoldedInceptionResnet, "_forward", lies)
-    found = through_art.apgd(model, "l2", 2.0, SIZES)(x, y)
+    return y != answer
+
+
+def test_where_the_copy_errs_on_what_was_found_the_network_itself_is_attacked(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the copy every change at all is a success."""
+    model, x, y = scene
+    deceived = lie(scene, monkeypatch, at_clean=False)
+    assert deceived.any()
+    found = hop_skip_jump(model)(x, y)
     with evaluating(model), torch.no_grad():
-        assert (model(found).argmax(1) != y)[y != other].all()
+        assert (model(found).argmax(1) != y)[deceived].all()
+
+
+@pytest.mark.parametrize("attack", [deep_fool, hop_skip_jump])
+def test_where_the_copy_errs_on_a_clean_image_the_network_itself_is_attacked(
+    scene: Scene, attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DeepFool leaves the class predicted, HopSkipJump starts from another image's."""
+    model, x, y = scene
+    expected = by_the_network(scene, attack, monkeypatch)
+    lie(scene, monkeypatch, at_clean=True)
+    assert torch.equal(attack(model)(x, y), expected)

@@ -55,7 +55,7 @@ class _Logits(nn.Module):
 
 def _changes_nothing(operation: Any) -> bool:
     """ART's classifiers standardise by mean 0 and deviation 1 where nothing else is asked for."""
-    if not isinstance(operation, StandardisationMeanStdPyTorch):
+    if type(operation) is not StandardisationMeanStdPyTorch:
         return False
     return bool(np.all(operation.mean == 0) and np.all(operation.std == 1))
 
@@ -72,9 +72,9 @@ class ElasticNet(ARTElasticNet):  # type: ignore[misc]
     Same constructor and checks; `generate` runs the torch attack. Departs from ART's only where
     ART departs from Chen et al. 2018: inputs are attacked in the box of `clip_values` rather than
     always [0, 1] (learning rate and beta then count in units of the box), `confidence` is
-    honoured, nothing may be negative, and the L2 term stays in the gradient when the hinge is
-    inactive (with very few iterations that may cost successes). `batch_size` changes speed and
-    memory, and the result as `Speed.fill` says.
+    honoured, no number may be negative or infinite, and the L2 term stays in the gradient when the
+    hinge is inactive (with very few iterations that may cost successes). `batch_size` changes
+    speed and memory, and the result as `Speed.fill` says.
 
     Of inputs outside the box, of preprocessing in NumPy, whose gradient torch does not know, of
     postprocessing, and of classifiers that predict in another way than their network, ART's own

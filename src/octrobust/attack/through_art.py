@@ -2,7 +2,8 @@
 
 Each function takes the network (N, C, H, W) float32 in [0, 1] to logits (N, 2) and gives a
 function of images and true classes. ART works on the network's folded copy in float32, where there
-is one, and again on the network itself where the two do not agree on what was found.
+is one and it gives the same answers at the images; and again on the network itself where the two do
+not agree on what was found.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def hop_skip_jump(model: nn.Module, sizes: AttackSizes) -> Candidates:
         )
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        with evaluating(model), torch.no_grad(), float32():
-            said = logits(model, x).argmax(1)
+        with evaluating(model), float32():
+            said = _classes(model, x)
         apart = torch.cdist(x.flatten(1), x.flatten(1))
         nearest, start = apart.masked_fill(said[:, None] == said, torch.inf).min(1)
         there = torch.nonzero(torch.isfinite(nearest)).flatten()
@@ -131,20 +132,33 @@ def _through_art(
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         with evaluating(model), _frozen(model), float32():
-            copy = FoldedInceptionResnet(model, x.shape[1]) if can_fold(model, x.shape[1]) else None
-            ask = _Asked(copy or model, scale)
-            found = _generate(build, ask, seed, x, y, more or {})
+            copy = _faithful_copy(model, x)
+            found = _generate(build, _Asked(copy or model, scale), seed, x, y, more or {})
             if copy is None:
                 return found
-            with torch.no_grad():
-                turned = logits(copy.logits, found).argmax(1) != y
-                lost = torch.nonzero(turned & (logits(model, found).argmax(1) == y)).flatten()
+            turned = _classes(copy.logits, found) != y
+            lost = torch.nonzero(turned & (_classes(model, found) == y)).flatten()
             if len(lost):
                 rows = {name: values[lost.cpu().numpy()] for name, values in (more or {}).items()}
-                found[lost] = _generate(build, _Asked(model, scale), seed, x[lost], y[lost], rows)
+                ask = _Asked(model, scale)
+                found[lost] = _generate(build, ask, seed, x[lost], y[lost], rows)
         return found
 
     return run
+
+
+def _faithful_copy(model: nn.Module, x: Tensor) -> FoldedInceptionResnet | None:
+    """The network's folded copy, if it has one and that says of every x what the network says:
+    attacks that leave the class predicted, or start from another image, go by these answers."""
+    if not can_fold(model, x.shape[1]):
+        return None
+    copy = FoldedInceptionResnet(model, x.shape[1])
+    return copy if torch.equal(_classes(copy.logits, x), _classes(model, x)) else None
+
+
+def _classes(ask: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return logits(ask, x).argmax(1)
 
 
 def _generate(
@@ -165,7 +179,7 @@ def _generate(
         clip_values=(0.0, 1.0),
         device_type="gpu" if x.device.type == "cuda" else "cpu",
     )
-    with _numpy_seed(seed):
+    with _seeded(seed):
         found: NDArray[np.float32] = build(classifier).generate(
             x.cpu().numpy(), y.cpu().numpy(), **more
         )
@@ -209,25 +223,27 @@ class _Folded(torch.autograd.Function):
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients of parameters, which ART's backward passes would make for nothing."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    for parameter in parameters:
+    """No gradients of parameters, which ART's backward passes would make for nothing; those that
+    the caller has, and ART would drop, are there again afterwards."""
+    before = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    for parameter, *_ in before:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+        for parameter, learns, gradient in before:
+            parameter.requires_grad_(learns)
+            parameter.grad = gradient
 
 
 @contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """ART draws from NumPy's and torch's global generators: seed them, and put them back."""
-    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        torch.set_rng_state(torch_state)
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002

@@ -53,6 +53,12 @@ def _battery(params: Params, battery: Battery, images: int) -> Iterator[Pass]:
         attack = params.attack.model_copy(update={"decision_rule": rule})
         yield from work.search_passes(attack, images, BLOCK)
         yield _judged(images)
+    # Each of ART's attacks folds the network, and sets copy beside network before and after.
+    by_art = len(battery.l2) + len(battery.linf) * (1 + (battery.square_queries > 0))
+    by_art += 1 + (battery.hop_skip_jump_rounds > 0)
+    yield Pass("fold", by_art * -(-images // BLOCK), 1)
+    yield Pass("screen", 2 * by_art * images, 16)
+    yield Pass("forward", 2 * by_art * images, 16)
     # DeepFool: of both classes a gradient, and a prediction, every step.
     yield Pass("gradient", images * 2 * (battery.steps + 1), 16)
     yield Pass("screen", images * (battery.steps + 1), ART_BATCH)

@@ -62,9 +62,9 @@ class Pass:
 
     Attributes:
         kind: train: a step of an optimiser; validate: forward in a fit; gradient, screen: forward
-            and backward, or forward alone, of the search's folded copy; forward: of the network
-            itself in float32; through_art: forward and backward of it, through ART; fold: no
-            image, but one folding of the network.
+            and backward, or forward alone, of the folded copy, a search's or that which ART's
+            attacks work on; forward: of the network itself in float32; through_art: forward and
+            backward of it, as ART asks; fold: no image, but one folding of the network.
         images: counted once for every time they pass; of a search, what batches are filled up
             with as well.
         batch: at once.
