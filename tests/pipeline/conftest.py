@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,11 @@ class Checkout:
         experiment = client.get_experiment_by_name("octrobust")
         assert experiment is not None
         return list(client.search_runs([experiment.experiment_id], max_results=500))
+
+
+def stages_run(output: str) -> set[str]:
+    """What `dvc repro` says that it ran."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
 
 
 def shipped_files() -> list[str]:

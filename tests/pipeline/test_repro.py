@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.pipeline.conftest import ROOT, Checkout, change_parameters
+from tests.pipeline.conftest import Checkout, stages_run
 
 BEFORE_ATTACK = {
     *("ingest", "split", "validate", "prepare"),
@@ -30,10 +29,6 @@ HEADLINE = {
     *("accuracy_hardened", "accuracy_hardened_clean", "accuracy_hardened_adaptive"),
     *("train_seconds_config_1", "train_seconds_config_2", "train_seconds_config_3"),
 }
-
-
-def stages_run(output: str) -> set[str]:
-    return set(re.findall(r"Running stage '([^']+)'", output))
 
 
 def summaries(checkout: Checkout) -> list[Any]:
@@ -232,43 +227,6 @@ def test_push_and_pull_bring_everything_back_in_a_fresh_clone(
     assert "logged 0" not in first
     assert "logged 0" in second
     assert len(summaries(clone)) == 1
-
-
-def test_seeds_and_the_replay_are_two_parameters_away(finished: Checkout) -> None:
-    replay = yaml.safe_load((ROOT / "presets/published.yaml").read_text())["replay"]["notebooks"]
-    replay |= {"batch_size": 2, "train_images_per_class": 2}
-    replay["attack"] |= {"binary_search_steps": 1, "max_iter": 2}
-    changes = {"evaluate": {"seeds": [4]}, "replay": {"notebooks": replay}}
-    change_parameters(finished.root, changes)
-    ran = stages_run(finished.run("dvc", "repro").stdout)
-    assert ran == {"repeat@4", "replay@notebooks", "report"}
-    models = finished.json("metrics/seeds/4.json")["models"]
-    assert set(models) == {"config_1", "hardened_static", "hardened_control", "hardened_online"}
-    assert all(0 <= value <= 1 for one in models.values() for value in one.values())
-    found = finished.json("metrics/replay/notebooks.json")
-    assert found["test_images"] == 8
-    page = (finished.root / "reports/index.html").read_text()
-    assert "Over seeds" in page
-    assert "Notebooks, replayed here" in page
-    finished.run("git", "checkout", "--quiet", ".")
-    finished.run("dvc", "checkout", "--quiet")
-
-
-def test_the_leakage_audit_pairs_both_splits(finished: Checkout) -> None:
-    shown = finished.run("octrobust", "audit", "leakage", "--repeats", "1").stdout
-    found = finished.json("metrics/audit/leakage.json")
-    by_patient, by_image = (found["runs"][by][0] for by in ("patient", "image"))
-    assert by_patient["patients_in_both"] == 0 < by_image["patients_in_both"]
-    assert by_patient["test_images"] == by_image["test_images"] == 8
-    inflation = by_image["accuracy"] - by_patient["accuracy"]
-    assert found["inflation"]["accuracy"]["mean"] == pytest.approx(inflation)
-    assert "inflation (image - patient)" in shown
-    assert stages_run(finished.run("dvc", "repro", "report").stdout) == {"report"}
-    page = (finished.root / "reports/index.html").read_text()
-    assert "inflation: image minus patient" in page
-    (finished.root / "metrics/audit/leakage.json").unlink()
-    finished.run("git", "checkout", "--quiet", ".")
-    finished.run("dvc", "checkout", "--quiet")
 
 
 def test_a_patient_in_two_splits_stops_the_pipeline(finished: Checkout, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from octrobust.report.results import Results, read_results
 from octrobust.report.style import LOOKS
 from octrobust.report.verdict import verdict
 from octrobust.report.wording import NBSP
+from tests.conftest import ROOT
 from tests.made_up import IMAGES, make_project, run
 
 SECTIONS = (
@@ -235,9 +236,35 @@ def test_the_audit_is_shown_for_the_images_it_was_made_on(
     table = audit_table(tmp_path, small)
     assert table is not None
     assert table.rows[0] == ("split by patient", f"90.0{NBSP}%", "0.800", "0.950", "7, 7", "2, 2")
+    assert table.rows[2][0] == "inflation: image minus patient"
     assert table.rows[2][1:4] == (f"-3.0{NBSP}±{NBSP}2.8{NBSP}points", "+0.100", "–")
     write_json(tmp_path / METRICS, {**found, "source": "kermany"})
     assert audit_table(tmp_path, small) is None
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_seeds_and_the_replay_are_on_the_page(tmp_path: Path, small: config.Params) -> None:
+    """As `tests/pipeline/test_repeats.py` sees their stages write them."""
+    project = make_project(tmp_path, [True] * IMAGES)
+    each = {"clean": 0.9, "static": 0.5, "pgd_l2_0.5": 0.25}
+    models = dict.fromkeys(("config_1", *small.hardened()), each)
+    for seed in (4, 5):
+        write_json(project / f"metrics/seeds/{seed}.json", {"models": models})
+    accuracies = ("fresh_train_accuracy", "fresh_clean_accuracy", "hardened_clean_accuracy")
+    shares = ("attacked_fixed", "attacked_stepping", "hardened_fixed", "hardened_stepping")
+    others = ("hardened_clean_accuracy_after", "commonest_answer_share")
+    replayed = dict.fromkeys((*accuracies, *shares, *others), 0.375)
+    replayed |= {"attacked_images": 4, "test_images": 8}
+    write_json(project / "metrics/replay/notebooks.json", replayed)
+    published = config.load(ROOT / "presets/published.yaml")
+    evaluate = small.evaluate.model_copy(update={"seeds": [4, 5]})
+    words = Page(
+        run(project, small.model_copy(update={"evaluate": evaluate, "replay": published.replay}))
+    ).words()
+    assert "Over seeds" in words
+    assert f"50.0{NBSP}±{NBSP}0.0{NBSP}%" in words
+    assert "Notebooks, replayed here" in words
+    assert f"37.5{NBSP}% as they measured, stepping on the 8 attacked test images" in words
 
 
 @pytest.mark.parametrize(
