@@ -192,7 +192,7 @@ def test_an_image_without_a_gradient_takes_no_other_with_it(small_network: Train
     others = torch.arange(len(x)) != 7
     expected = projected(model, 3, 20).run(x[others], y[others])
     x[7] = 0.0
-    with pytest.warns(UserWarning, match=f"1 images of {len(x)}"):
+    with pytest.warns(UserWarning, match=f"at 1 of {len(x)} images"):
         found = projected(model, 3, 20).run(x, y)
     assert not found.success[7]
     assert torch.equal(found.x_adv[7], x[7])
