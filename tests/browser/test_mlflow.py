@@ -133,7 +133,8 @@ def test_a_run_says_what_it_found_and_on_which_data(page: Page, shown: Shown) ->
     expect(page.get_by_text("attack@test").first).to_be_visible()  # under child runs
     # MLflow lists what a run read, and opens a panel on it.
     page.get_by_text("phantom arrays").first.click()
-    expect(page.get_by_text(ARRAYS["md5"].removesuffix(".dir")).last).to_be_visible()
+    panel = page.get_by_role("dialog")
+    expect(panel.get_by_text(ARRAYS["md5"].removesuffix(".dir")).first).to_be_visible()
 
 
 def test_a_sweep_is_compared_by_what_differs(page: Page, shown: Shown) -> None:
