@@ -37,6 +37,7 @@ def state(rev: str, beta: float, robust: float, **more: Any) -> dict[str, Any]:
         "accuracy_attacked": 0.0,
         "validation_robust_accuracy_hardened_online": robust,
         "validation_robust_accuracy_hardened_control": 0.99,
+        "median_l2_attacked": 1 + more.get("summary_of", beta),
     }
     attack = {"l2": {"median": 1 + beta}, "success_rate": 1.0, "success_rate_8bit": 0.5}
     return {
@@ -297,6 +298,18 @@ def test_draw_along_the_one_parameter_that_differs(dvc: dict[str, Any], tmp_path
     assert distances == [(0.001, 1.001), (0.01, 1.01), (0.1, 1.1)]
     with Image.open(tmp_path / "reports" / "sweeps" / "attack.beta.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_where_the_attack_alone_was_run_the_summary_is_not_its(dvc: dict[str, Any]) -> None:
+    dvc["told"] = shown(
+        experiment("whole", "success", 0.01, 0.6),
+        experiment("attack", "success", 0.1, 0.5, summary_of=0.001),
+    )
+    told = json.loads(octrobust("sweep", "draw", "--json").stdout)
+    metrics = told["lines"][0]["metrics"]
+    at = {name: [one["value"] for one in found] for name, found in metrics.items()}
+    assert at["attack@test.l2.median"] == [0.001, 0.01, 0.1]
+    assert at["accuracy_attacked"] == at[read.ROBUST] == [0.001, 0.01]
 
 
 def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:

@@ -16,6 +16,11 @@ from octrobust.experiments.grid import leaves
 
 # Metrics files, and what their names begin with here.
 FILES = {"metrics/summary.json": "", "metrics/attack/test.json": "attack@test."}
+# What the summary repeats of the attack it was made from.
+REPEATED = {
+    "attack_success_rate": "attack@test.success_rate",
+    "median_l2_attacked": "attack@test.l2.median",
+}
 ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it is the best
 WORKSPACE = "workspace"
 FOLDERS = ".dvc/tmp/exps/"  # where experiments of the queue work
@@ -32,7 +37,8 @@ class Experiment:
         rev: revision, and of a queued one its place in the queue.
         state: success, queued, running or failed.
         params: by dotted name.
-        metrics: of `FILES` by dotted name, and `ROBUST`; none unless it ended well.
+        metrics: of `FILES` by dotted name, and `ROBUST`; none unless it ended well, and none of a
+            summary that is of another attack.
         best: the model that `ROBUST` is of.
         task: what identifies it in the queue, whatever becomes of it.
         log: what it prints, where it ran in the queue.
@@ -110,6 +116,8 @@ def _one(
                 for key, value in leaves(content)
                 if isinstance(value, int | float)
             }
+    if not _of_this_attack(metrics):
+        metrics = {name: value for name, value in metrics.items() if name.startswith("attack@")}
     best = _best(params, metrics)
     if best:
         metrics[ROBUST] = metrics[f"{ROBUST}_{best}"]
@@ -124,6 +132,13 @@ def _one(
         task=local.get("task_id"),
         log=Path(local["log"]) if local.get("log") else None,
     )
+
+
+def _of_this_attack(metrics: dict[str, float]) -> bool:
+    """Whether the summary is of the attack beside it: where the attack alone was run (`dvc exp run
+    attack@test`), it is that of where the experiment began."""
+    there = {name: other for name, other in REPEATED.items() if name in metrics}
+    return all(metrics[name] == metrics.get(other) for name, other in there.items())
 
 
 def _content(data: dict[str, Any], what: str) -> dict[str, Any]:
