@@ -20,7 +20,8 @@ setup: .venv/.installed ## create .venv and install the locked packages
 	@echo "Setting up .venv: some 5 GB of packages, once"
 	@test -x "$(BIN)/python" || $(PYTHON) -m venv .venv
 	@"$(BIN)"/python -m pip install --quiet --disable-pip-version-check 'uv>=0.4'
-	@"$(BIN)"/uv pip sync --quiet requirements.lock
+	@# Compiled here, once: where PYTHONDONTWRITEBYTECODE is set, every stage would compile torch anew.
+	@"$(BIN)"/uv pip sync --quiet --compile-bytecode requirements.lock
 	@"$(BIN)"/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@cp scripts/telemetry_off.pth "$$("$(BIN)"/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/"
 	@# DVC's experiments are git commits: without a name they fail.
