@@ -304,7 +304,9 @@ def test_where_the_attack_alone_was_run_the_summary_is_not_its(dvc: dict[str, An
     dvc["told"] = shown(
         experiment("whole", "success", 0.01, 0.6),
         experiment("attack", "success", 0.1, 0.5, summary_of=0.001),
+        experiment("its attack again", "success", 0.01, 0.6, summary_of=0.001),
     )
+    dvc["told"][1]["experiments"].reverse()  # DVC has the newest first
     told = json.loads(octrobust("sweep", "draw", "--json").stdout)
     metrics = told["lines"][0]["metrics"]
     at = {name: [one["value"] for one in found] for name, found in metrics.items()}

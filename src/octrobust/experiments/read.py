@@ -19,6 +19,7 @@ FILES = {"metrics/summary.json": "", "metrics/attack/test.json": "attack@test."}
 # What the summary repeats of the attack it was made from.
 REPEATED = {
     "attack_success_rate": "attack@test.success_rate",
+    "attack_success_rate_8bit": "attack@test.success_rate_8bit",
     "median_l2_attacked": "attack@test.l2.median",
 }
 ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it is the best

@@ -92,14 +92,14 @@ def sweep_of(experiments: Sequence[Experiment], parameter: str | None) -> Sweep:
 
 
 def _distinct(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The finished ones that were measured as the workspace was, one of each set of parameters: an
-    experiment rather than the workspace or a commit that is as it."""
+    """The finished ones that were measured as the workspace was, one of each set of parameters: one
+    with a headline if there is one, and an experiment rather than the workspace or a commit."""
     if not experiments:
         return []
     like = next((one for one in experiments if one.kind == "workspace"), experiments[0])
     found: dict[str, Experiment] = {}
     order = ("experiment", "commit", "workspace")
-    for one in sorted(experiments, key=lambda one: order.index(one.kind)):
+    for one in sorted(experiments, key=lambda one: (not one.best, order.index(one.kind))):
         key = repr(sorted((k, repr(v)) for k, v in one.params.items() if k[:8] != "compute."))
         if one.metrics and _alike(one, like):
             found.setdefault(key, one)
