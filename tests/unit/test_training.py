@@ -389,3 +389,32 @@ def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
     )
     assert result.best_epoch == 3  # as robust as the second, and more accurate
     assert len(result.history) == 5
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_an_optimiser_in_one_pass_is_the_plain_one(optimizer: Any) -> None:
+    """It goes over memory as it lies: a gradient that lay otherwise than its weight, which is
+    channels-last here, would be taken for another's."""
+    ours = network().to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    plain = copy.deepcopy(ours)
+    settings = FIT.model_copy(update={"optimizer": optimizer})
+    stepped = fit_module._optimizer(ours, settings)
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    reference = (
+        torch.optim.AdamW(plain.parameters(), foreach=False, fused=False, **options)
+        if optimizer == "adamw"
+        else torch.optim.SGD(
+            plain.parameters(), momentum=settings.momentum, foreach=False, fused=False, **options
+        )
+    )
+    images, targets = blobs(4, SIDE, seed=5)
+    x = torch.from_numpy(images).to(memory_format=torch.channels_last)
+    for _ in range(2):
+        stepped.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(ours(x), torch.from_numpy(targets)).backward()  # type: ignore[no-untyped-call]
+        for mine, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            other.grad = None if mine.grad is None else mine.grad.contiguous()
+        stepped.step()
+        reference.step()
+    for mine, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)

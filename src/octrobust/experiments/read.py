@@ -137,9 +137,10 @@ def _one(
 
 def _of_this_attack(metrics: dict[str, float]) -> bool:
     """Whether the summary is of the attack beside it: where the attack alone was run (`dvc exp run
-    attack@test`), it is that of where the experiment began."""
-    there = {name: other for name, other in REPEATED.items() if name in metrics}
-    return all(metrics[name] == metrics.get(other) for name, other in there.items())
+    attack@test`), it is that of where the experiment began. Of other stages run alone it cannot be
+    told."""
+    there = {name: other for name, other in REPEATED.items() if {name, other} <= metrics.keys()}
+    return all(metrics[name] == metrics[other] for name, other in there.items())
 
 
 def _content(data: dict[str, Any], what: str) -> dict[str, Any]:
