@@ -240,13 +240,18 @@ class Defence(Section):
 
     method: Annotated[str, _one_of(METHODS), _listed(METHODS)]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
-    starts_from: Literal["attacked", "fresh"]
+    starts_from: Annotated[str, Field(pattern=r"^(attacked|fresh|[^\x00]+\.(safetensors|pt|pth))$")]
     epochs: Positive | None
     learning_rate: PositiveFloat | None
     patience: Positive | None
     average: Annotated[float, Field(gt=0, lt=1)] | None
     threshold: Literal["learnt", "validation"]
     inner: Inner | None
+
+    def first_weights(self, common: str) -> str | None:
+        """Of a network of its own: `common` (``model.weights``) or the file that `starts_from`
+        names. None: it goes on from the attacked model."""
+        return {"attacked": None, "fresh": common}.get(self.starts_from, self.starts_from)
 
     @model_validator(mode="after")
     def _consistent(self) -> Defence:

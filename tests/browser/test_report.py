@@ -33,6 +33,16 @@ def test_nothing_sticks_out(visit: Visit, report: Path, width: int) -> None:
     assert beyond(page) == []
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_longest_accuracy_stays_on_its_line(visit: Visit, report: Path, width: int) -> None:
+    value = visit(report, width).locator(".marks .value").first
+    heights = [
+        value.evaluate("(one, text) => (one.textContent = text, one.offsetHeight)", text)
+        for text in ("9", "100.0 %")
+    ]
+    assert heights[0] == heights[1]
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1440, "light"), (1440, "dark")])
 def test_axe_finds_nothing_serious(visit: Visit, report: Path, width: int, scheme: str) -> None:
     page = visit(report, width, color_scheme=scheme)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from octrobust.files import read_json, sha256_file
 from tests.pipeline.conftest import Checkout, stages_run
 
 BEFORE_ATTACK = {
@@ -93,6 +95,42 @@ def test_a_hardened_model_says_where_it_started(finished: Checkout) -> None:
     assert static["started_from"] == "config_1"
     assert len(static["started_from_sha256"]) == 64
     assert online["started_from"] is None  # fresh, by the parameters of these tests
+
+
+def test_a_defence_may_start_from_a_file_of_weights(
+    finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After steps of next to nothing it is still the file's network."""
+    from safetensors.torch import load_file
+
+    from octrobust import config
+    from octrobust.stages.harden import harden
+
+    monkeypatch.chdir(finished.root)
+    third = finished.root / "models/config_3/model.safetensors"
+    values = finished.yaml("params.yaml")
+    changes = {"starts_from": str(third), "learning_rate": 1e-12, "average": None}
+    values["harden"]["variants"]["online"] |= changes
+    out = tmp_path / "hardened"
+    scratch = harden(
+        config.parse(values, "params.yaml"),
+        "online",
+        Path("data/arrays"),
+        Path("data/adversarial/train"),
+        Path("models/config_1"),
+        out,
+        tmp_path / "history.csv",
+        tmp_path / "metrics.json",
+    )
+    shutil.rmtree(scratch)
+    made, start = load_file(out / "model.safetensors"), load_file(third)
+    convolutions = [key for key in start if key.endswith("conv.weight")]
+    assert len(convolutions) > 100
+    assert all(torch.allclose(made[key], start[key], atol=1e-8) for key in convolutions)
+    card = read_json(out / "model.json")["made_by"]
+    assert card["started_from"] is None
+    assert card["variant"]["starts_from"] == "model.safetensors"
+    assert card["initial_weights_sha256"] == sha256_file(third)
 
 
 def test_a_second_repro_runs_nothing(finished: Checkout) -> None:

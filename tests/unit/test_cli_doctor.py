@@ -129,6 +129,17 @@ def test_a_torchvision_of_another_torch_is_named(monkeypatch: pytest.MonkeyPatch
     assert (found.level, "needs torch ==1.0" in found.what) == ("problem", True)
 
 
+def test_a_file_of_weights_that_is_not_there_is_named(params: config.Params) -> None:
+    online = params.harden.variants["online"].model_copy(update={"starts_from": "/no/such.pt"})
+    variants = {**params.harden.variants, "online": online}
+    harden = params.harden.model_copy(update={"variants": variants})
+    (found,) = data.weights(params.model_copy(update={"harden": harden}))
+    assert (found.level, found.mend) == (
+        "problem",
+        "correct harden.variants.online.starts_from in params.yaml",
+    )
+
+
 def test_a_device_that_is_not_there(params: config.Params) -> None:
     compute = params.compute.model_copy(update={"device": "cuda:9"})
     found = levels(machine.device(compute))

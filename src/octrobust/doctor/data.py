@@ -45,17 +45,21 @@ def images(params: config.Params) -> Iterator[Finding]:
 def weights(params: config.Params) -> Iterator[Finding]:
     from octrobust.model.weights import PRETRAINED  # brings torch along
 
-    text = params.model.weights
-    if text in PRETRAINED:
-        what = f"{text}: downloaded by the first training that needs them"
-        yield Finding("weights", "ok", what)
-    elif text != "none":
-        path = user_path(text)
-        if path.is_file():
-            yield Finding("weights", "ok", str(path))
-        else:
-            mend = "correct model.weights in params.yaml"
-            yield Finding("weights", "problem", f"{path} is not there", mend)
+    named = {"model.weights": params.model.weights}
+    for name, way in params.harden.variants.items():
+        if own := way.first_weights(""):
+            named[f"harden.variants.{name}.starts_from"] = own
+    for parameter, text in named.items():
+        if text in PRETRAINED:
+            what = f"{text}: downloaded by the first training that needs them"
+            yield Finding("weights", "ok", what)
+        elif text != "none":
+            path = user_path(text)
+            if path.is_file():
+                yield Finding("weights", "ok", str(path))
+            else:
+                mend = f"correct {parameter} in params.yaml"
+                yield Finding("weights", "problem", f"{path} is not there", mend)
 
 
 def results(root: Path) -> Iterator[Finding]:

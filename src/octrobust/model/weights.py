@@ -43,7 +43,7 @@ def load_weights(network: nn.Module, weights: str) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"model.weights: '{weights}' does not fit Inception-ResNet-V1 ({reason[:200]})"
+            f"weights: '{weights}' does not fit Inception-ResNet-V1 ({reason[:200]})"
         ) from None
 
 
@@ -57,24 +57,22 @@ def weights_sha256(weights: str) -> str | None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UserError(
-            f"model.weights: '{path}' is no file and none of {', '.join(PRETRAINED)}, none"
-        )
+        raise UserError(f"weights: '{path}' is no file and none of {', '.join(PRETRAINED)}, none")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
     except SafetensorError as error:
-        raise UserError(f"model.weights: '{path}' is damaged ({error})") from None
+        raise UserError(f"weights: '{path}' is damaged ({error})") from None
     except OSError as error:
-        raise UserError(f"model.weights: '{path}' cannot be read ({error.strerror})") from None
+        raise UserError(f"weights: '{path}' cannot be read ({error.strerror})") from None
     except UserError as error:
-        raise UserError(f"model.weights: {error}") from None
+        raise UserError(f"weights: {error}") from None
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise UserError(f"model.weights: '{path}' is not a state dict (names to tensors)")
+        raise UserError(f"weights: '{path}' is not a state dict (names to tensors)")
     for key, value in state.items():
         if not value.isfinite().all():
-            raise UserError(f"model.weights: '{path}' has NaN or infinity in {key}")
+            raise UserError(f"weights: '{path}' has NaN or infinity in {key}")
     return dict(state)
 
 
@@ -85,12 +83,12 @@ def _pretrained(name: str) -> dict[str, Tensor]:
         donor = InceptionResnetV1(pretrained=name, classify=True)
     except OSError as error:  # URLError and requests' errors are OSErrors
         raise UserError(
-            f"model.weights: '{name}' could not be downloaded ({type(error).__name__}); "
+            f"weights: '{name}' could not be downloaded ({type(error).__name__}); "
             "give a local .pt or .safetensors file instead, or 'none'"
         ) from None
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise UserError(
-            f"model.weights: the cached download of '{name}' is damaged ({type(error).__name__}); "
+            f"weights: the cached download of '{name}' is damaged ({type(error).__name__}); "
             "delete it from torch's cache (TORCH_HOME/checkpoints) and run again"
         ) from None
     return dict(donor.state_dict())

@@ -203,7 +203,10 @@ def train_stage(params: Params, variant: str) -> Stage:
     return Stage(
         f"train@{variant}",
         images,
-        passes=(*_start(params), *fit_passes(params, settings, images, frozen)),
+        passes=(
+            *_start(params, params.model.weights),
+            *fit_passes(params, settings, images, frozen),
+        ),
         handled={"augment": _steps(images, settings) * settings.batch_size},
         epochs=settings.epochs,
         memory=_fit_memory(params, settings, frozen),
@@ -217,9 +220,9 @@ def harden_stage(params: Params, variant: str) -> Stage:
     images = splits["train"] + splits["extra"]
     if way.inner is None:
         images += attacked_images(params, "train")
-    fresh = way.starts_from == "fresh"
-    frozen = None if fresh else params.train.variants[params.attack.target].freeze_through
-    passes = [*(_start(params) if fresh else ()), *fit_passes(params, settings, images, frozen)]
+    weights = way.first_weights(params.model.weights)
+    frozen = None if weights else params.train.variants[params.attack.target].freeze_through
+    passes = [*_start(params, weights), *fit_passes(params, settings, images, frozen)]
     if way.inner:
         passes += _attacked_passes(params, way, settings, images)
     average = network.model_bytes() if way.average else 0
@@ -234,9 +237,9 @@ def harden_stage(params: Params, variant: str) -> Stage:
     )
 
 
-def _start(params: Params) -> tuple[Pass, ...]:
+def _start(params: Params, weights: str | None) -> tuple[Pass, ...]:
     """BatchNorm's first statistics, where the weights are random."""
-    if params.model.weights != "none":
+    if weights != "none":
         return ()
     return (Pass("forward", min(BATCH_NORM_IMAGES, split_images(params)["train"]), 64),)
 

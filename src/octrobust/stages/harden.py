@@ -45,7 +45,8 @@ def harden(
             them afresh every step, others add what `octrobust.training.defences` says.
         adversarial: the stored set of the train split, read by methods without `inner`.
         model: folder of the attacked model, where the weights start unless `starts_from` is
-            ``fresh``: then as those of train.variants did, with nothing frozen.
+            ``fresh``, then as those of train.variants did, or a file of weights; with nothing
+            frozen in both.
 
     Returns:
         The folder of the finished work, to be removed once the result is recorded.
@@ -56,6 +57,7 @@ def harden(
     if variant not in params.harden.variants:
         raise UserError(f"harden.variants has no '{variant}': {', '.join(params.harden.variants)}")
     own, settings = params.harden.variants[variant], params.harden.fit(variant)
+    weights = own.first_weights(params.model.weights)
     found = None if own.inner else open_adversarial(adversarial)
     scratch = scratch_for(
         f"harden-{variant}",
@@ -63,7 +65,7 @@ def harden(
         *array_files(arrays, "train", "extra", "validation"),
         *([adversarial / "manifest.json"] if found else []),
         model / WEIGHTS,
-        [params.model.model_dump(), weights_sha256(params.model.weights)],
+        [params.model.model_dump(), weights and weights_sha256(weights)],
         [own.model_dump(), settings.model_dump(), params.data.image_size, params.attack.channels],
     )
     train, extra = (open_split(arrays, name, params.data.image_size) for name in ("train", "extra"))
@@ -75,11 +77,16 @@ def harden(
         sources.append(added)
         counts |= of_these
     device = select_device(params.compute)
-    fresh = own.starts_from == "fresh"
     network = (
-        new_model(params, None, settings.seed, train, device)
-        if fresh
-        else load_model(model, device)
+        load_model(model, device)
+        if weights is None
+        else new_model(
+            params.model.model_copy(update={"weights": weights}),
+            None,
+            settings.seed,
+            train,
+            device,
+        )
     )
     dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
     result = fit(
@@ -102,13 +109,14 @@ def harden(
         "stage": f"harden@{variant}",
         "classes": list(params.data.classes),
         "image_size": params.data.image_size,
-        "started_from": None if fresh else model.name,
-        "started_from_sha256": None if fresh else sha256_file(model / WEIGHTS),
-        "initial_weights_sha256": weights_sha256(params.model.weights) if fresh else None,
+        "started_from": None if weights else model.name,
+        "started_from_sha256": None if weights else sha256_file(model / WEIGHTS),
+        "initial_weights_sha256": weights and weights_sha256(weights),
         "adversarial_set": found.manifest["made_by"] if found else None,
         **counts,
         "harden": settings.model_dump(),
-        "variant": own.model_dump(),
+        # Of a file of weights its name alone: where it lies is this machine's own.
+        "variant": {**own.model_dump(), "starts_from": Path(own.starts_from).name},
         "threshold_moved": moved,
     }
     if is_first():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from octrobust.config import Params
+from octrobust.config import Model, Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
@@ -48,7 +48,7 @@ def train(
     settings, frozen = params.train.fit(), params.train.variants[variant].freeze_through
     device = select_device(params.compute)
     images = open_split(arrays, "train", params.data.image_size)
-    model = new_model(params, frozen, settings.seed, images, device)
+    model = new_model(params.model, frozen, settings.seed, images, device)
     dataset = Augmented(
         [Source(GreyPixels(images.pixels), images.targets)],
         params.data.image_size,
@@ -85,16 +85,16 @@ def train(
 
 
 def new_model(
-    params: Params, frozen: str | None, seed: int, images: ImageSet, device: torch.device
+    own: Model, frozen: str | None, seed: int, images: ImageSet, device: torch.device
 ) -> OCTClassifier:
-    """The network before training, as `params.model` says; BatchNorm's statistics are those of
+    """The network before training, as `own` says; BatchNorm's statistics are those of
     some of the images where it has no weights yet."""
     # Channels-last is what oneDNN and cuDNN convolve fastest.
-    model: OCTClassifier = build(params.model, frozen, seed).to(
+    model: OCTClassifier = build(own, frozen, seed).to(
         device,
         memory_format=torch.channels_last,  # type: ignore[call-overload]
     )
-    if params.model.weights == "none":
+    if own.weights == "none":
         calibrate_batch_norm(model, lambda: _some_views(images, device))
     return model
 
