@@ -15,8 +15,8 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 
 from octrobust import tracking
+from octrobust.tracking.columns import DEFENDED, SHORT
 from octrobust.tracking.records import Candidate
-from octrobust.tracking.store import HEADLINE
 from tests.servers import mlflow_server
 
 BETAS = (0.0001, 0.001, 0.01)
@@ -67,7 +67,7 @@ def run_experiment(beta: float, number: int) -> None:
         "params.yaml": yaml.safe_dump(params),
         "metrics/attack/test.json": json.dumps({"success_rate": 1.0, "l2": {"median": beta + 0.2}}),
         "metrics/summary.json": json.dumps(
-            {key.split("`")[1]: 0.5 + number / 10 for key in HEADLINE if "metrics" in key}
+            dict.fromkeys([*SHORT, "robust_accuracy_l2_1_hardened_online"], 0.5 + number / 10)
         ),
         "models/hardened_online/model.json": json.dumps({"weights_sha256": str(number) * 64}),
         "reports/cards/experiment.md": "**The verdict.** Not for clinical use.",
@@ -120,8 +120,10 @@ def test_the_address_of_make_ui_has_the_headline_and_folds_the_stages(
     page.goto(f"{shown.address}/#/experiments/{shown.experiment}/runs?{query}")
     for beta in BETAS:
         expect(page.get_by_role("link", name=f"beta={beta:g} ").first).to_be_visible()
-    for column in ("accuracy_attacked", "accuracy_config_1", "accuracy_hardened"):
-        expect(page.get_by_text(column, exact=True).first).to_be_attached()
+    for column in (*SHORT.values(), DEFENDED):
+        head = page.get_by_text(column, exact=True).first
+        expect(head).to_be_attached()
+        assert head.evaluate("one => one.scrollWidth <= one.offsetWidth"), f"{column} is cut"
     expect(page.get_by_text("attack@test", exact=True)).to_have_count(0)
 
 

@@ -37,6 +37,20 @@ def summaries(checkout: Checkout) -> list[Any]:
     return [run for run in checkout.runs() if run.data.tags.get("octrobust.kind") == "summary"]
 
 
+def attached(checkout: Checkout) -> dict[str, set[str]]:
+    """By stage, the files in its run's artifacts; of the report's, those of the experiment's."""
+    from mlflow.artifacts import list_artifacts
+
+    uri = f"sqlite:///{checkout.root / 'mlflow.db'}"
+
+    def inside(run: str, folder: str | None = None) -> set[str]:
+        found = list_artifacts(run_id=run, artifact_path=folder, tracking_uri=uri)
+        parts = [inside(run, one.path) if one.is_dir else {one.path} for one in found]
+        return set().union(*parts)
+
+    return {run.data.tags["octrobust.stage"]: inside(run.info.run_id) for run in checkout.runs()}
+
+
 def test_the_summary_has_the_contracts_names(finished: Checkout) -> None:
     summary = finished.json("metrics/summary.json")
     assert set(summary) >= HEADLINE
@@ -265,6 +279,7 @@ def test_push_and_pull_bring_everything_back_in_a_fresh_clone(
     assert "logged 0" not in first
     assert "logged 0" in second
     assert len(summaries(clone)) == 1
+    assert attached(clone) == attached(finished)
 
 
 def test_a_patient_in_two_splits_stops_the_pipeline(finished: Checkout, tmp_path: Path) -> None:

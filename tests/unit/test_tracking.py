@@ -24,6 +24,7 @@ import yaml
 from octrobust import tracking
 from octrobust.tracking import attempt, build, provenance, records, registry
 from octrobust.tracking.address import readable, tracking_uri
+from octrobust.tracking.columns import shortened
 
 PARAMS = {
     "data": {"source": "phantom", "image_size": 80},
@@ -366,7 +367,7 @@ def test_the_summary_fills_the_parent_and_the_stages_point_at_it(
     assert parent.info.status == "FINISHED"
     assert parent.info.end_time - parent.info.start_time >= 60_000
     assert parent.data.tags["octrobust.kind"] == "summary"
-    assert parent.data.metrics == {"accuracy_config_1": 0.9, "n.CNV": 4.0}
+    assert parent.data.metrics == {"accuracy_config_1": 0.9, "1 clean": 0.9, "n.CNV": 4.0}
     assert parent.data.params == {
         "data.source": "phantom",
         "data.image_size": "80",
@@ -386,7 +387,7 @@ def test_a_second_summary_of_an_experiment_updates_its_parent(project: Path) -> 
     add_summary({"accuracy_attacked": 0.1})
     tracking.flush()
     (parent,) = parents(project)
-    assert parent.data.metrics == {"accuracy_attacked": 0.1}
+    assert parent.data.metrics == {"accuracy_attacked": 0.1, "2 attacked": 0.1}
 
 
 def test_other_parameters_are_another_experiment(project: Path) -> None:
@@ -458,7 +459,7 @@ def test_track_logs_what_is_missing_once(project: Path) -> None:
     assert set(tracking.track(project).logged) == {"split", "train@config_1", "report"}
     assert tracking.track(project) == tracking.Summary((), 0, None)
     (parent,) = parents(project)
-    assert parent.data.metrics == {"accuracy_config_1": 0.9}
+    assert parent.data.metrics == {"accuracy_config_1": 0.9, "1 clean": 0.9}
     assert parent.data.params["attack.beta"] == "0.001"
     (train,) = [run for run in stages(project) if run.info.run_name == "train@config_1"]
     assert train.data.metrics == {"validation_accuracy": 0.9, "curves/train_loss": 0.3}
@@ -620,3 +621,11 @@ def test_a_version_left_without_its_alias_by_a_killed_process_gets_it(
     register(client, run, best("a", 0.9), project / "model")
     assert str(client.get_model_version_by_alias("octrobust", "best").version) == "1"
     assert len(client.search_model_versions("name = 'octrobust'")) == 1
+
+
+def test_the_best_defence_is_shown_within_the_middle_budget() -> None:
+    within = {"0.25": 0.9, "1e-05": 0.95, "1": 0.5}
+    metrics = {f"robust_accuracy_l2_{budget}_hardened_on": v for budget, v in within.items()}
+    metrics |= {"robust_accuracy_l2_0.25_hardened_on_line": 0.1, "accuracy_attacked": 0.2}
+    assert shortened(metrics, "hardened_on") == {"2 attacked": 0.2, "5 defended": 0.9}
+    assert shortened(metrics, None) == {"2 attacked": 0.2}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
@@ -11,9 +11,16 @@ from typing import Any
 
 from octrobust import files
 from octrobust.tracking import provenance, records
+from octrobust.tracking.columns import shortened
 from octrobust.tracking.records import Candidate, Kind, Record
 
 Entry = tuple[Record, dict[Path, Path]]
+# Of a stage's outputs, and of what lies in their folders, what it attaches itself (`pipeline/`).
+ATTACHED = (
+    *("records.csv", "manifest.json", "model.json", "reports/quarantine.csv"),
+    *("reports/battery/*.csv", "plots/robustness/*.csv", "plots/*.csv", "plots/confusion"),
+    *("reports/index.html", "reports/figures", "reports/cards"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,10 @@ def record_of(project: Path, done: Finished) -> Entry:
     tags |= {f"octrobust.data.{each.path.removeprefix('data/')}": each.digest for each in data}
     if large:
         tags["octrobust.left_out"] = ", ".join(map(str, large))
+    metrics = records.metrics_of(files.read_json(done.metrics)) if done.metrics else {}
+    best = _best(project) if done.kind == "summary" else None
+    if done.kind == "summary":
+        metrics |= shortened(metrics, best.name if best else None)
     record = Record(
         id=identity,
         stage=done.stage,
@@ -53,11 +64,11 @@ def record_of(project: Path, done: Finished) -> Entry:
         started=done.started,
         finished=done.finished,
         params=records.params_of(done.params),
-        metrics=records.metrics_of(files.read_json(done.metrics)) if done.metrics else {},
+        metrics=metrics,
         curves=records.curves_of(done.curves),
         tags=tags,
         datasets=data,
-        best=_best(project) if done.kind == "summary" else None,
+        best=best,
     )
     kept = {path: records.relative(path, project) for path in attached if path not in large}
     return record, kept
@@ -113,7 +124,6 @@ def _results(project: Path) -> Iterator[tuple[str, Finished]]:
             if not path.is_file() or _md5(path) != made:
                 continue
             summary = path == project / "metrics" / "summary.json"
-            page, cards = project / "reports" / "index.html", project / "reports" / "cards"
             params = entry.get("params", {}).get("params.yaml", {})
             written = path.stat().st_mtime
             yield (
@@ -123,12 +133,20 @@ def _results(project: Path) -> Iterator[tuple[str, Finished]]:
                     params=provenance.read_yaml(project / "params.yaml") if summary else params,
                     metrics=path,
                     curves=[p for p in outs if p.match("plots/training/*.csv") and p.is_file()],
-                    artifacts=[p for p in (page, cards) if summary and p.exists()],
+                    artifacts=list(_attached(outs)),
                     started=written,
                     finished=written,
                     kind="summary" if summary else "stage",
                 ),
             )
+
+
+def _attached(outs: Iterable[Path]) -> Iterator[Path]:
+    for out in outs:
+        inside = sorted(out.iterdir()) if out.is_dir() else []
+        for path in (out, *inside):
+            if path.exists() and any(path.match(pattern) for pattern in ATTACHED):
+                yield path
 
 
 def _md5(path: Path) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from octrobust.tracking import registry
 from octrobust.tracking.address import UnavailableError, probe, readable
+from octrobust.tracking.columns import HEADLINE
 from octrobust.tracking.records import Dataset, Record
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ _UNFINISHED = "Under way, or ended before its report: the numbers come with the 
 _ABOUT = (
     "**[Compare the experiments](#/experiments/{id}/runs?workflowType=machine_learning"
     "&viewStateShareKey=headline)**: a run is one experiment, the + at its left shows its stages."
-)
-HEADLINE = (
-    "params.`attack.beta`",
-    "metrics.`accuracy_config_1`",
-    "metrics.`accuracy_attacked`",
-    "metrics.`accuracy_hardened`",
-    "metrics.`accuracy_hardened_clean`",
-    "metrics.`accuracy_hardened_adaptive`",
 )
 _PER_BATCH = 100  # of each kind; MLflow takes no more parameters or tags at once
 # Seconds to wait for a first answer and for any other: where a stage waits, where a person does.
