@@ -1,4 +1,4 @@
-"""models/hardened_VARIANT: the attacked model, hardened."""
+"""models/hardened_VARIANT: a model hardened in one way."""
 
 from pathlib import Path
 

@@ -228,6 +228,20 @@ class Inner(Section):
     validation_steps: Positive
 
 
+def _start(where: str) -> str:
+    """Like a pattern, but a misspelt word is told what there is."""
+    if where not in STARTS and (Path(where).suffix not in WEIGHT_FILES or "\0" in where):
+        there = f"{', '.join(STARTS)} or a file ({', '.join(WEIGHT_FILES)})"
+        raise PydanticCustomError("no_such_start", "Should be {there}", {"there": there})
+    return where
+
+
+STARTS, WEIGHT_FILES = ("attacked", "fresh"), (".safetensors", ".pt", ".pth")
+_START = r"^(attacked|fresh|\w+\.(safetensors|pt|pth))$"  # some of them, for the schema
+Start = Annotated[
+    str, AfterValidator(_start), WithJsonSchema({"type": "string", "pattern": _START})
+]
+
 HARDENED = "hardened"  # what the names of hardened models begin with
 PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
 
@@ -240,7 +254,7 @@ class Defence(Section):
 
     method: Annotated[str, _one_of(METHODS), _listed(METHODS)]
     learns_from: Literal["data/adversarial/train", "data/arrays/train.npy"]
-    starts_from: Annotated[str, Field(pattern=r"^(attacked|fresh|[^\x00]+\.(safetensors|pt|pth))$")]
+    starts_from: Start
     epochs: Positive | None
     learning_rate: PositiveFloat | None
     patience: Positive | None
@@ -251,7 +265,8 @@ class Defence(Section):
     def first_weights(self, common: str) -> str | None:
         """Of a network of its own: `common` (``model.weights``) or the file that `starts_from`
         names. None: it goes on from the attacked model."""
-        return {"attacked": None, "fresh": common}.get(self.starts_from, self.starts_from)
+        known = {"attacked": None, "fresh": common}
+        return known.get(self.starts_from, self.starts_from)
 
     @model_validator(mode="after")
     def _consistent(self) -> Defence:

@@ -38,9 +38,10 @@ def test_the_longest_accuracy_stays_on_its_line(visit: Visit, report: Path, widt
     value = visit(report, width).locator(".marks .value").first
     heights = [
         value.evaluate("(one, text) => (one.textContent = text, one.offsetHeight)", text)
-        for text in ("9", "100.0 %")
+        for text in ("9", "100.0\u00a0%")
     ]
     assert heights[0] == heights[1]
+    assert value.evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1440, "light"), (1440, "dark")])

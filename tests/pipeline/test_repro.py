@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from octrobust.errors import UserError
 from octrobust.files import read_json, sha256_file
 from tests.pipeline.conftest import Checkout, stages_run
 
@@ -121,30 +122,30 @@ def test_a_defence_may_start_from_a_file_of_weights(
     from octrobust.stages.harden import harden
 
     monkeypatch.chdir(finished.root)
-    third = finished.root / "models/config_3/model.safetensors"
+    stored, third = Path("models/config_3/model.safetensors"), tmp_path / "third.safetensors"
+    shutil.copy(stored, third)
     values = finished.yaml("params.yaml")
     changes = {"starts_from": str(third), "learning_rate": 1e-12, "average": None}
     values["harden"]["variants"]["online"] |= changes
     out = tmp_path / "hardened"
-    scratch = harden(
-        config.parse(values, "params.yaml"),
-        "online",
-        Path("data/arrays"),
-        Path("data/adversarial/train"),
-        Path("models/config_1"),
-        out,
-        tmp_path / "history.csv",
-        tmp_path / "metrics.json",
-    )
-    shutil.rmtree(scratch)
+
+    def run() -> Path:
+        data, model = (Path("data/arrays"), Path("data/adversarial/train")), Path("models/config_1")
+        numbers = (tmp_path / "history.csv", tmp_path / "metrics.json")
+        return harden(config.parse(values, "params.yaml"), "online", *data, model, out, *numbers)
+
+    shutil.rmtree(run())
     made, start = load_file(out / "model.safetensors"), load_file(third)
     convolutions = [key for key in start if key.endswith("conv.weight")]
     assert len(convolutions) > 100
     assert all(torch.allclose(made[key], start[key], atol=1e-8) for key in convolutions)
     card = read_json(out / "model.json")["made_by"]
     assert card["started_from"] is None
-    assert card["variant"]["starts_from"] == "model.safetensors"
+    assert card["variant"]["starts_from"] == "file"
     assert card["initial_weights_sha256"] == sha256_file(third)
+    values["harden"]["variants"]["online"]["starts_from"] = str(stored)
+    with pytest.raises(UserError, match=r"starts_from: .* lies in models/"):
+        run()
 
 
 def test_a_second_repro_runs_nothing(finished: Checkout) -> None:

@@ -292,7 +292,7 @@ def test_a_bad_weight_file(name: str, tmp_path: Path, refused: Refused) -> None:
     damage(path)
     network = nn.ModuleDict({"logits": nn.Linear(3, 2), "conv": nn.Linear(3, 2)})
     message = refused(lambda: load_weights(network, str(path)))
-    assert message.startswith("weights: ")
+    assert message.startswith("model.weights: ")
     assert expected in message
     assert {found.name for found in tmp_path.iterdir()} <= {name}  # no payload has run
 

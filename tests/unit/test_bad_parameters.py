@@ -310,6 +310,13 @@ def test_no_file(tmp_path: Path, refused: Refused) -> None:
         assert expected in refused(lambda path=tmp_path / name: config.load(path))
 
 
+@pytest.mark.parametrize("start", ["frehs", "vggface2", "none", "weights.ckpt"])
+def test_a_defence_cannot_start_from_what_is_no_start(start: str) -> None:
+    said = error(put(("harden", "variants", "online", "starts_from"), start))
+    assert "harden.variants.online.starts_from" in said
+    assert "attacked, fresh or a file (.safetensors, .pt, .pth)" in said
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path: Path, refused: Refused) -> None:
     path = tmp_path / "params.yaml"

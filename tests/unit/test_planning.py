@@ -48,6 +48,24 @@ def test_a_training_step_is_what_torch_counts(model: OCTClassifier, frozen: str 
     assert network.parameters(frozen) == count_parameters(model)["trainable"]
 
 
+@pytest.mark.parametrize(
+    ("start", "frozen", "calibrated"),
+    [("attacked", "repeat_1", False), ("fresh", None, True), ("/x/phantom.pt", None, False)],
+)
+def test_a_defence_costs_what_its_start_leaves_to_train(
+    start: str, frozen: str | None, calibrated: bool
+) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["train"]["variants"]["config_1"]["freeze_through"] = "repeat_1"
+    values["harden"]["variants"]["control"]["starts_from"] = start
+    params = config.parse(values, "params.yaml")
+    stage = work.harden_stage(params, "control")
+    settings = params.harden.fit("control")
+    fits = work.fit_passes(params, settings, stage.images, frozen)
+    assert list(stage.passes[calibrated:]) == fits
+    assert len(stage.passes) == len(fits) + calibrated
+
+
 def test_weights_take_what_the_state_takes(model: OCTClassifier) -> None:
     state = model.network.state_dict().values()
     assert network.model_bytes() == sum(one.numel() * one.element_size() for one in state)

@@ -54,12 +54,16 @@ def weights(params: config.Params) -> Iterator[Finding]:
             what = f"{text}: downloaded by the first training that needs them"
             yield Finding("weights", "ok", what)
         elif text != "none":
-            path = user_path(text)
+            mend = f"correct {parameter} in params.yaml"
+            try:
+                path = user_path(text)
+            except UserError as error:
+                yield Finding("weights", "problem", f"{parameter}: {error}", mend)
+                continue
             if path.is_file():
-                yield Finding("weights", "ok", str(path))
+                yield Finding("weights", "ok", f"{parameter}: {path}")
             else:
-                mend = f"correct {parameter} in params.yaml"
-                yield Finding("weights", "problem", f"{path} is not there", mend)
+                yield Finding("weights", "problem", f"{parameter}: {path} is not there", mend)
 
 
 def results(root: Path) -> Iterator[Finding]:

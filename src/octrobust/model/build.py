@@ -79,12 +79,18 @@ def freeze_through(model: OCTClassifier, last: str | None) -> None:
     model.train(model.training)
 
 
-def build(settings: Model, frozen_through: str | None = None, seed: int = 0) -> OCTClassifier:
-    """A classifier on the CPU, initialised from `settings.weights` under `seed`, in eval mode."""
+def build(
+    settings: Model,
+    frozen_through: str | None = None,
+    seed: int = 0,
+    parameter: str = "model.weights",
+) -> OCTClassifier:
+    """A classifier on the CPU, initialised from `settings.weights` under `seed`, in eval mode;
+    `parameter` is what named the weights, for messages."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = OCTClassifier(settings.standardisation, settings.dropout)
-    load_weights(model.network, settings.weights)
+    load_weights(model.network, settings.weights, parameter)
     freeze_through(model, frozen_through)
     return model.eval()
 

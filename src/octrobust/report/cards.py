@@ -116,7 +116,8 @@ def write_cards(
 ) -> None:
     """Leave NAME.json and NAME.md of every model in `folder`, whole; BEST, the best defence; and
     EXPERIMENT, all of it in a few lines."""
-    # Markdown of our own numbers and of names that `config.Name` allows: nothing to escape.
+    # Markdown of our own numbers and of names that `config.Name` allows: nothing to escape but
+    # what training was told, which has the user's paths in it.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,

@@ -96,7 +96,7 @@ def curves_figure(results: Results) -> FigureView:
         "on augmented images and with dropout, so it may lie below; where training makes its own "
         "adversarial images, on those. Dotted with triangles: validation images under a short "
         "attack. The best epoch by validation, attacked where it was, was kept "
-        f"({best}). Hardened models go on from the attacked one, so they start high.",
+        f"({best}). A hardened model that goes on from the attacked one starts high.",
         partial(draw_curves, curves=curves),
         (9.5, 3.6 * -(-count // ABREAST) + 0.6),
         (3.9, 1.75 * count + 0.5),

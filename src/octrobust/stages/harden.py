@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from octrobust.attack.shards import open_adversarial
-from octrobust.config import Defence, Params
+from octrobust.config import STARTS, Defence, Params
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
-from octrobust.files import sha256_file
+from octrobust.files import project_home, sha256_file, user_path
 from octrobust.model.device import select_device
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.model.weights import weights_sha256
@@ -57,7 +57,8 @@ def harden(
     if variant not in params.harden.variants:
         raise UserError(f"harden.variants has no '{variant}': {', '.join(params.harden.variants)}")
     own, settings = params.harden.variants[variant], params.harden.fit(variant)
-    weights = own.first_weights(params.model.weights)
+    weights = _first_weights(params, variant)
+    initial = weights and weights_sha256(weights)
     found = None if own.inner else open_adversarial(adversarial)
     scratch = scratch_for(
         f"harden-{variant}",
@@ -65,7 +66,7 @@ def harden(
         *array_files(arrays, "train", "extra", "validation"),
         *([adversarial / "manifest.json"] if found else []),
         model / WEIGHTS,
-        [params.model.model_dump(), weights and weights_sha256(weights)],
+        [params.model.model_dump(), initial],
         [own.model_dump(), settings.model_dump(), params.data.image_size, params.attack.channels],
     )
     train, extra = (open_split(arrays, name, params.data.image_size) for name in ("train", "extra"))
@@ -86,6 +87,7 @@ def harden(
             settings.seed,
             train,
             device,
+            f"harden.variants.{variant}.starts_from",
         )
     )
     dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
@@ -111,17 +113,29 @@ def harden(
         "image_size": params.data.image_size,
         "started_from": None if weights else model.name,
         "started_from_sha256": None if weights else sha256_file(model / WEIGHTS),
-        "initial_weights_sha256": weights and weights_sha256(weights),
+        "initial_weights_sha256": initial,
         "adversarial_set": found.manifest["made_by"] if found else None,
         **counts,
         "harden": settings.model_dump(),
-        # Of a file of weights its name alone: where it lies is this machine's own.
-        "variant": {**own.model_dump(), "starts_from": Path(own.starts_from).name},
+        # The same bytes wherever a file of weights lies: its checksum is above.
+        "variant": own.model_dump()
+        | ({} if own.starts_from in STARTS else {"starts_from": "file"}),
         "threshold_moved": moved,
     }
     if is_first():
         write_fit(network, result, len(dataset), made_by, out, history, metrics)
     return scratch
+
+
+def _first_weights(params: Params, variant: str) -> str | None:
+    weights = params.harden.variants[variant].first_weights(params.model.weights)
+    models = project_home() / "models"
+    if weights and user_path(weights).resolve().is_relative_to(models.resolve()):
+        raise UserError(
+            f"harden.variants.{variant}.starts_from: {weights} lies in models/, which the pipeline "
+            "makes anew: copy it to another folder"
+        )
+    return weights
 
 
 def objective(variant: Defence, precision: str) -> Objective:

@@ -16,6 +16,7 @@ from octrobust.distributed.place import is_first
 from octrobust.files import write_json
 from octrobust.model.device import select_device
 from octrobust.model.store import load_model
+from octrobust.model.weights import weights_sha256
 from octrobust.stages.attack import attack_split
 from octrobust.stages.common import array_files, discard, scratch_for
 from octrobust.stages.compare import pgd_accuracies
@@ -30,7 +31,8 @@ ROOMS = (
 
 
 def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
-    """Train attack.target, attack it, and harden it in every variant, all from `seed`.
+    """Train attack.target, attack it, and harden it in every variant, all from `seed`; weights that
+    come from a file are the same for every seed.
 
     The split stays as it is. Of each model, on the test images: accuracy clean, on the static EAD
     set, and under PGD made on that model within each L2 budget of the battery, on the battery's
@@ -46,6 +48,10 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
         *array_files(arrays, "train", "validation", "test", "extra"),
         params.model_dump(exclude={"compute", "replay", "evaluate"}),
         params.evaluate.battery.model_dump(),
+        [
+            weights_sha256(way.first_weights("none") or "none")
+            for way in params.harden.variants.values()
+        ],
     )
     models, target = room / "models", room / "models" / params.attack.target
     # What a killed run finished is there as a whole.

@@ -55,11 +55,12 @@ def train(
         settings.augmentation,
         settings.seed,
     )
+    initial = weights_sha256(params.model.weights)
     scratch = scratch_for(
         f"train-{variant}",
         ROOMS,
         *array_files(arrays, "train", "validation"),
-        [params.model.model_dump(), weights_sha256(params.model.weights)],
+        [params.model.model_dump(), initial],
         [settings.model_dump(), frozen, params.data.image_size],
     )
     result = fit(
@@ -76,7 +77,7 @@ def train(
         "classes": list(params.data.classes),
         "image_size": params.data.image_size,
         "model": params.model.model_dump(),
-        "initial_weights_sha256": weights_sha256(params.model.weights),
+        "initial_weights_sha256": initial,
         "train": settings.model_dump(),
     }
     if is_first():
@@ -85,12 +86,17 @@ def train(
 
 
 def new_model(
-    own: Model, frozen: str | None, seed: int, images: ImageSet, device: torch.device
+    own: Model,
+    frozen: str | None,
+    seed: int,
+    images: ImageSet,
+    device: torch.device,
+    parameter: str = "model.weights",
 ) -> OCTClassifier:
     """The network before training, as `own` says; BatchNorm's statistics are those of
-    some of the images where it has no weights yet."""
+    some of the images where it has no weights yet. For `parameter` see `build`."""
     # Channels-last is what oneDNN and cuDNN convolve fastest.
-    model: OCTClassifier = build(own, frozen, seed).to(
+    model: OCTClassifier = build(own, frozen, seed, parameter).to(
         device,
         memory_format=torch.channels_last,  # type: ignore[call-overload]
     )
