@@ -140,7 +140,9 @@ def write_numbers(project: Path) -> None:
         numbers = {"train_seconds": 61.0, "epochs": 2, "best_epoch": 1, "extra_key": 0}
         numbers |= {"validation_accuracy": 0.9}
         write_json(metrics / "train" / f"{name}.json", numbers)
-        made_by = {"variant": {"method": "online"}} if name == "hardened_online" else {}
+        made_by: dict[str, Any] = {"model": {"weights": "a|<b>.pt"}}
+        if name == "hardened_online":
+            made_by = {"variant": {"method": "online"}}
         stored = {"architecture": "net", "weights_sha256": f"hash-of-{name}", "made_by": made_by}
         write_json(project / "models" / name / "model.json", stored)
         rows = [dict.fromkeys(CURVES, 0.5) | {"epoch": float(i)} for i in (1, 2)]

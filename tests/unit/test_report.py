@@ -143,7 +143,10 @@ def test_every_model_has_a_card_with_its_numbers_and_limits(whole: tuple[Path, s
     text = (folder / "hardened_online.md").read_text()
     for said in ("Not for clinical use", "synthetic", "made afresh every step", "70.0"):
         assert said in text
-    assert "None" not in (folder / "config_3.md").read_text()
+    text = (folder / "config_3.md").read_text()
+    assert "| a&#124;&lt;b&gt;.pt |" in text
+    assert "abc&lt;i&gt;123" in text
+    assert "None" not in text
 
 
 def test_the_experiment_in_a_few_lines_has_the_worse_number_and_the_limits(

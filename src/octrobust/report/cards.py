@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def write_cards(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number)
+    environment.filters.update(percent=percent, number=number, cell=_cell)
     template = environment.get_template("card.md")
     with atomic_folder(folder) as temporary:
         for model in results.models:
@@ -138,6 +139,11 @@ def write_cards(
             verdict=verdict(results, params), marks=marks(results, params), statement=statement
         )
         write_text(temporary / EXPERIMENT, text)
+
+
+def _cell(value: object) -> str:
+    """In a table of Markdown, as text."""
+    return escape(str(value)).replace("|", "&#124;")
 
 
 def _best(project: Path, results: Results, params: Params) -> dict[str, Any]:
