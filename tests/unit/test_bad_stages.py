@@ -109,6 +109,10 @@ def test_check_names_what_is_wrong_with_a_file(tmp_path: Path, text: str) -> Non
     assert str(path) in one_error(result.stderr)
 
 
-def test_check_takes_the_committed_file() -> None:
-    result = CliRunner().invoke(app, ["check", str(ROOT / "params.yaml")])
+def test_check_takes_the_committed_file_from_anywhere_in_the_project(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT / "docs")
+    result = CliRunner().invoke(app, ["check"])
     assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("../params.yaml")

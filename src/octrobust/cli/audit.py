@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from octrobust.cli import output
-from octrobust.cli.base import EXPERIMENTS, AsJson, app, examples
+from octrobust.cli.base import EXPERIMENTS, AsJson, app, examples, project
 from octrobust.cli.complete import variants
 from octrobust.errors import one_line_errors
 
@@ -50,6 +51,7 @@ def leakage(
         from octrobust.stages.leakage import leakage as measure
         from octrobust.tracking.stage import stage_run
 
+        os.chdir(project())
         params = config.load()
         chosen = variant or params.attack.target
         logged = {"variant": chosen, "repeats": repeats, "train": params.train.model_dump()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -80,3 +81,12 @@ def project() -> Path:
         f"{here} is in no octrobust project (no dvc.yaml and params.yaml here or above): "
         "cd into your clone first"
     )
+
+
+def parameters(given: Path | None) -> Path:
+    """The parameter file that was given, or the project's, as seen from here.
+
+    Raises:
+        UserError: none was given, and here is no project.
+    """
+    return given or Path(os.path.relpath(project() / "params.yaml"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from octrobust.cli.base import UPKEEP, AsJson, app, examples
+from octrobust.cli.base import UPKEEP, AsJson, app, examples, parameters
 from octrobust.cli.output import write_json
 from octrobust.errors import UserError, one_line_errors
 
@@ -15,18 +15,22 @@ from octrobust.errors import UserError, one_line_errors
 @app.command(
     rich_help_panel=UPKEEP,
     epilog=examples(
-        ("octrobust check", "params.yaml here"),
+        ("octrobust check", "the project's params.yaml"),
         ("octrobust check presets/paper.yaml", "another file"),
     ),
 )
 def check(
-    path: Annotated[Path, typer.Argument(help="A parameter file.")] = Path("params.yaml"),
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="A parameter file.", show_default="the project's params.yaml"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a parameter file: every unknown, missing or impossible value is named."""
     with one_line_errors():
         from octrobust import config
 
+        path = parameters(path)
         try:
             config.load(path)
         except UserError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from octrobust.cli.base import UPKEEP, app, examples
+import os
+
+from octrobust.cli.base import UPKEEP, app, examples, project
 from octrobust.errors import one_line_errors
 
 
@@ -19,4 +21,5 @@ def join() -> None:
     with one_line_errors():
         from octrobust.launch.join import join as take_part
 
+        os.chdir(project())
         take_part()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from octrobust.cli import output
-from octrobust.cli.base import EXPERIMENTS, AsJson, app, examples
+from octrobust.cli.base import EXPERIMENTS, AsJson, app, examples, parameters
 from octrobust.cli.complete import gpus
 from octrobust.errors import one_line_errors
 
@@ -21,7 +21,10 @@ from octrobust.errors import one_line_errors
     ),
 )
 def plan(
-    params: Annotated[Path, typer.Option(help="A parameter file.")] = Path("params.yaml"),
+    params: Annotated[
+        Path | None,
+        typer.Option(help="A parameter file.", show_default="the project's params.yaml"),
+    ] = None,
     gpu: Annotated[
         str | None,
         typer.Option(
@@ -39,7 +42,7 @@ def plan(
         from octrobust.planning import devices, estimate, show
 
         device = devices.find(gpu) if gpu else None
-        loaded = config.load(params)
+        loaded = config.load(parameters(params))
         typer.echo("measuring this machine, some 20 seconds", err=True)
         lines, measured = estimate.plan(loaded, device)
         if as_json:
