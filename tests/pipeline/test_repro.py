@@ -39,17 +39,20 @@ def summaries(checkout: Checkout) -> list[Any]:
 
 
 def attached(checkout: Checkout) -> dict[str, set[str]]:
-    """By stage, the files in its run's artifacts; of the report's, those of the experiment's."""
+    """By stage, the files in its first run's artifacts, the registered model apart: MLflow adds to
+    one that has been loaded."""
     from mlflow.artifacts import list_artifacts
 
     uri = f"sqlite:///{checkout.root / 'mlflow.db'}"
 
     def inside(run: str, folder: str | None = None) -> set[str]:
         found = list_artifacts(run_id=run, artifact_path=folder, tracking_uri=uri)
+        found = [one for one in found if not one.path.startswith("model-")]
         parts = [inside(run, one.path) if one.is_dir else {one.path} for one in found]
         return set().union(*parts)
 
-    return {run.data.tags["octrobust.stage"]: inside(run.info.run_id) for run in checkout.runs()}
+    runs = sorted(checkout.runs(), key=lambda run: -run.info.start_time)
+    return {run.data.tags["octrobust.stage"]: inside(run.info.run_id) for run in runs}
 
 
 def test_the_summary_has_the_contracts_names(finished: Checkout) -> None:
