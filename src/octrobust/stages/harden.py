@@ -57,7 +57,10 @@ def harden(
     if variant not in params.harden.variants:
         raise UserError(f"harden.variants has no '{variant}': {', '.join(params.harden.variants)}")
     own, settings = params.harden.variants[variant], params.harden.fit(variant)
-    weights = _first_weights(params, variant)
+    weights = own.first_weights(params.model.weights)
+    fresh = own.starts_from == "fresh"
+    named = "model.weights" if fresh else f"harden.variants.{variant}.starts_from"
+    _refuse_own_models(weights, named)
     initial = weights and weights_sha256(weights)
     found = None if own.inner else open_adversarial(adversarial)
     scratch = scratch_for(
@@ -87,7 +90,7 @@ def harden(
             settings.seed,
             train,
             device,
-            f"harden.variants.{variant}.starts_from",
+            named,
         )
     )
     dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
@@ -118,8 +121,10 @@ def harden(
         **counts,
         "harden": settings.model_dump(),
         # The same bytes wherever a file of weights lies: its checksum is above.
-        "variant": own.model_dump()
-        | ({} if own.starts_from in STARTS else {"starts_from": "file"}),
+        "variant": {
+            **own.model_dump(),
+            "starts_from": own.starts_from if own.starts_from in STARTS else "file",
+        },
         "threshold_moved": moved,
     }
     if is_first():
@@ -127,15 +132,13 @@ def harden(
     return scratch
 
 
-def _first_weights(params: Params, variant: str) -> str | None:
-    weights = params.harden.variants[variant].first_weights(params.model.weights)
+def _refuse_own_models(weights: str | None, named: str) -> None:
     models = project_home() / "models"
     if weights and user_path(weights).resolve().is_relative_to(models.resolve()):
         raise UserError(
-            f"harden.variants.{variant}.starts_from: {weights} lies in models/, which the pipeline "
-            "makes anew: copy it to another folder"
+            f"{named}: {weights} lies in models/, which the pipeline makes anew: copy it to "
+            "another folder"
         )
-    return weights
 
 
 def objective(variant: Defence, precision: str) -> Objective:

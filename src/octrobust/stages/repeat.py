@@ -49,7 +49,7 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
         params.model_dump(exclude={"compute", "replay", "evaluate"}),
         params.evaluate.battery.model_dump(),
         [
-            weights_sha256(way.first_weights("none") or "none")
+            weights_sha256(way.first_weights(params.model.weights) or "none")
             for way in params.harden.variants.values()
         ],
     )
