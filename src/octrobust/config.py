@@ -259,7 +259,7 @@ class Defence(Section):
     learning_rate: PositiveFloat | None
     patience: Positive | None
     average: Annotated[float, Field(gt=0, lt=1)] | None
-    threshold: Literal["learnt", "validation"]
+    threshold: Literal["learnt", "moved"]
     inner: Inner | None
 
     def first_weights(self, common: str) -> str | None:
@@ -274,8 +274,8 @@ class Defence(Section):
         online = "inner" in needs
         if online != (self.inner is not None):
             raise ValueError(f"inner: method {self.method} {'needs it' if online else 'has none'}")
-        if not online and self.threshold == "validation":
-            raise ValueError("threshold: validation needs a method that attacks images afresh")
+        if not online and self.threshold == "moved":
+            raise ValueError("threshold: moved needs a method that attacks images afresh")
         weighs = "inner.weight" in needs
         if self.inner and weighs != (self.inner.weight is not None):
             raise ValueError(

@@ -27,7 +27,7 @@ from octrobust.training.datasets import (
     StoredFloats,
     _crop,
 )
-from octrobust.training.fit import ROBUST, FitResult, fit
+from octrobust.training.fit import MOVED, ROBUST, FitResult, fit
 from octrobust.training.objectives import Clean
 from tests.conftest import blobs
 
@@ -368,14 +368,17 @@ def test_an_online_fit_repeats_itself_and_chooses_by_robust_accuracy(tmp_path: P
     assert torch.equal(state(models[0])["logits.weight"], state(models[1])["logits.weight"])
 
 
+@pytest.mark.parametrize("name", [ROBUST, MOVED])
 def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([(0.9, 0.3), (0.8, 0.6), (0.9, 0.6), (1.0, 0.5), (1.0, 0.5), (1.0, 0.9)])
 
     def validate(*_: object) -> dict[str, float]:
         clean, robust = next(scores)
-        return {"validation_loss": 0.1, "validation_accuracy": clean, ROBUST: robust}
+        best = {name: robust} if name == MOVED else {}
+        robust = 0.5 if best else robust
+        return {"validation_loss": 0.1, "validation_accuracy": clean, ROBUST: robust, **best}
 
     monkeypatch.setattr(fit_module._Run, "validate", validate)
     settings = FIT.model_copy(update={"epochs": 6})
@@ -389,6 +392,37 @@ def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
     )
     assert result.best_epoch == 3  # as robust as the second, and more accurate
     assert len(result.history) == 5
+
+
+class Shifted(Online):
+    """What it leaves is told apart without an error, but not by the line as learnt."""
+
+    def challenge(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with torch.inference_mode():
+            scores = model(x).float().diff(dim=1)[:, 0]
+        lowest_first = torch.empty_like(scores, dtype=torch.int64)
+        lowest_first[y.argsort(stable=True)] = scores.argsort()
+        return x[lowest_first]
+
+
+def test_an_epoch_is_not_worse_for_a_line_that_will_be_moved(tmp_path: Path) -> None:
+    settings = FIT.model_copy(update={"epochs": 1})
+    rows = [
+        fit(
+            network("repeat_3"),
+            training_set(8),
+            validation,
+            settings,
+            checkpoint=tmp_path / f"{moves}.pt",
+            objective=Shifted(INNER),
+            line_moves=moves,
+        ).history[0]
+        for moves in (False, True)
+    ]
+    assert MOVED not in rows[0]
+    assert rows[1].pop(MOVED) == 1.0
+    assert rows[1] == rows[0]
+    assert rows[0][ROBUST] < 1.0  # a network this young calls them all one class
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +28,8 @@ COLUMNS = ("row", "path", "label", "patient", "target")
 # open those). Others, as 32-bit floats, have no range that says what is white.
 MODES_8 = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MODES_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+# Images (n, C, S, S) float32 in [0, 1] with targets (n,) int64, batch by batch, anew every call.
+Batches = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
 
 
 def stored_side(image_size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 import octrobust
 from octrobust import files
 from octrobust.config import Params
-from octrobust.data.arrays import ImageSet, open_split
+from octrobust.data.arrays import Batches, ImageSet, open_split
 from octrobust.distributed.group import barrier
 from octrobust.distributed.place import is_first
 
@@ -66,11 +66,9 @@ def array_files(arrays: Path, *splits: str) -> list[Path]:
     return [arrays / f"{split}{suffix}" for split in splits for suffix in (".npy", ".csv")]
 
 
-def validation_batches(
-    arrays: Path, params: Params
-) -> Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]:
-    """The clean validation images in order, in batches of compute.predict_batch_size."""
-    images = open_split(arrays, "validation", params.data.image_size)
+def clean_batches(arrays: Path, split: str, params: Params) -> Batches:
+    """The clean images of a split in order, in batches of compute.predict_batch_size."""
+    images = open_split(arrays, split, params.data.image_size)
     return partial(images.batches, params.compute.predict_batch_size)
 
 

@@ -14,7 +14,7 @@ from octrobust.files import project_home, sha256_file, user_path
 from octrobust.model.device import select_device
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.model.weights import weights_sha256
-from octrobust.stages.common import array_files, scratch_for, validation_batches
+from octrobust.stages.common import array_files, clean_batches, scratch_for
 from octrobust.stages.train import new_model, write_fit
 from octrobust.training import defences
 from octrobust.training.datasets import Augmented, GreyPixels, Source
@@ -97,19 +97,20 @@ def harden(
     result = fit(
         network,
         dataset,
-        validation_batches(arrays, params),
+        clean_batches(arrays, "validation", params),
         settings,
         checkpoint=scratch / "checkpoint.pt",
         objective=objective(own, settings.precision),
         patience=own.patience,
         average=own.average,
+        line_moves=own.threshold == "moved",
         workers=params.compute.workers,
         label=out.name,
     )
     moved = 0.0
-    if own.threshold == "validation":
-        aim, images = objective(own, settings.precision), validation_batches(arrays, params)
-        moved = place_threshold(network, aim, images)
+    if own.threshold == "moved":
+        seen = (clean_batches(arrays, name, params) for name in ("validation", "train", "extra"))
+        moved = place_threshold(network, objective(own, settings.precision), *seen)
     made_by: dict[str, Any] = {
         "stage": f"harden@{variant}",
         "classes": list(params.data.classes),

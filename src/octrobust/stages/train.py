@@ -24,7 +24,7 @@ from octrobust.model.build import (
 from octrobust.model.device import select_device
 from octrobust.model.store import save_model
 from octrobust.model.weights import weights_sha256
-from octrobust.stages.common import array_files, scratch_for, validation_batches
+from octrobust.stages.common import array_files, clean_batches, scratch_for
 from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import FitResult, fit
 
@@ -66,7 +66,7 @@ def train(
     result = fit(
         model,
         dataset,
-        validation_batches(arrays, params),
+        clean_batches(arrays, "validation", params),
         settings,
         checkpoint=scratch / "checkpoint.pt",
         workers=params.compute.workers,

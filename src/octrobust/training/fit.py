@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from octrobust.config import Fit
+from octrobust.data.arrays import Batches
 from octrobust.distributed import place
 from octrobust.distributed.group import gather, put_together
 from octrobust.distributed.share import Share, own_share
@@ -28,11 +28,11 @@ from octrobust.training.checkpoint import load_checkpoint, save_checkpoint
 from octrobust.training.datasets import Augmented, BalancedBatches
 from octrobust.training.objectives import Clean, Objective
 from octrobust.training.parallel import OwnRows, learner
+from octrobust.training.threshold import best_threshold
 
-# Validation images (n, C, S, S) float32 in [0, 1] with targets (n,) int64, batch by batch.
-Validation = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
-
-ROBUST = "validation_robust_accuracy"  # of the history's rows, where the objective has a challenge
+# Of the history's rows, where the objective has a challenge; and as it would be with the line
+# between the classes where that epoch's is best, for a fit whose line is moved afterwards.
+ROBUST, MOVED = "validation_robust_accuracy", "validation_robust_accuracy_moved"
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,14 @@ class FitResult:
 def fit(
     model: OCTClassifier,
     train: Augmented,
-    validation: Validation,
+    validation: Batches,
     settings: Fit,
     *,
     checkpoint: Path,
     objective: Objective | None = None,
     patience: int | None = None,
     average: float | None = None,
+    line_moves: bool = False,
     workers: int = 0,
     label: str = "train",
 ) -> FitResult:
@@ -80,6 +81,9 @@ def fit(
         average: what is validated and kept is a moving average of the weights, of which each step
             keeps this share (Izmailov et al. 2018; against robust overfitting, Gowal et al.
             2020); None: the weights as they are.
+        line_moves: `octrobust.training.threshold` places the line between the classes afterwards,
+            so every epoch is judged, as the challenge leaves the images, with its line where it is
+            best for them: an epoch is not worse for a line that will not stay.
         workers: loader processes; the images drawn do not depend on it.
         label: what the progress bar says.
 
@@ -96,7 +100,7 @@ def fit(
     share = own_share(settings.batch_size)
     sampler = OwnRows(batches, share) if share else batches
     loader = DataLoader(train, batch_sampler=sampler, num_workers=workers)
-    run = _Run(model, settings, len(batches), objective or Clean(), average, share)
+    run = _Run(model, settings, len(batches), objective or Clean(), average, line_moves, share)
     state = load_checkpoint(checkpoint)
     if state is not None:
         run.restore(state)
@@ -130,7 +134,7 @@ def _describe(label: str, row: dict[str, float], epochs: int) -> str:
 
 def _merit(row: dict[str, float]) -> tuple[float, float]:
     accuracy = row["validation_accuracy"]
-    return row.get(ROBUST, accuracy), accuracy
+    return row.get(MOVED, row.get(ROBUST, accuracy)), accuracy
 
 
 class _Run:
@@ -143,9 +147,11 @@ class _Run:
         steps_an_epoch: int,
         objective: Objective,
         average: float | None,
+        line_moves: bool,
         share: Share | None,
     ) -> None:
         self.model, self.objective, self.share = model, objective, share
+        self.line_moves = line_moves
         self.ranks = {place.ranks()}
         self.average: AveragedModel | None = None
         if average is not None:
@@ -207,7 +213,7 @@ class _Run:
             "learning_rate": rate,
         }
 
-    def validate(self, validation: Validation) -> dict[str, float]:
+    def validate(self, validation: Batches) -> dict[str, float]:
         """Ranks take batches in turn; the sums are added in order, as by one process."""
         self.kept.eval()
         own = {}
@@ -215,23 +221,31 @@ class _Run:
             if number % place.ranks() == place.rank():
                 own[f"{number:08d}"] = self._measure(images, targets)
         batches = [sums for _, sums in sorted(put_together(own).items())]
+        lists = [[sums.pop(name, []) for sums in batches] for name in ("scores", "targets")]
         total = {name: sum(sums[name] for sums in batches) for name in batches[0]}
         seen = total.pop("seen")
-        return {name: value / seen for name, value in total.items()}
+        row = {name: value / seen for name, value in total.items()}
+        scores, classes = (np.concatenate(parts) for parts in lists)
+        if self.line_moves and len(scores):
+            row[MOVED] = best_threshold(scores, classes)[1]
+        return row
 
-    def _measure(self, images: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
-        """Sums over a validation batch."""
+    def _measure(self, images: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, Any]:
+        """Sums over a validation batch, and of every image as challenged its score and class."""
         x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
         y = torch.from_numpy(targets).to(self.device)
         with self._autocast():
             worst = self.objective.challenge(self.kept, x, y)
         logits = self._predict(x)
-        sums = {
+        sums: dict[str, Any] = {
             "validation_loss": cross_entropy(logits, y, reduction="sum").item(),
             "validation_accuracy": float((logits.argmax(1) == y).sum().item()),
         }
         if worst is not None:
-            sums[ROBUST] = float((self._predict(worst).argmax(1) == y).sum().item())
+            attacked = self._predict(worst)
+            sums[ROBUST] = float((attacked.argmax(1) == y).sum().item())
+            sums["scores"] = (attacked[:, 1] - attacked[:, 0]).tolist()
+            sums["targets"] = targets.tolist()
         return {**sums, "seen": len(targets)}
 
     def _predict(self, x: Tensor) -> Tensor:

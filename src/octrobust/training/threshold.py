@@ -8,16 +8,20 @@ the margins of attacked images.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from octrobust.data.arrays import Batches
+from octrobust.distributed import place
+from octrobust.distributed.group import put_together
 from octrobust.model.build import OCTClassifier
-from octrobust.training.fit import Validation
 from octrobust.training.objectives import Objective
 
 
-def best_threshold(scores: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
+def best_threshold(scores: NDArray[np.floating], targets: NDArray[np.int64]) -> tuple[float, float]:
     """The threshold above which calling an image class 1 is right for most images.
 
     Args:
@@ -25,7 +29,8 @@ def best_threshold(scores: NDArray[np.floating], targets: NDArray[np.int64]) -> 
         targets: (N,) 0 or 1, both there.
 
     Returns:
-        The middle of the widest gap between two scores that is best; 0 if all scores are equal.
+        The middle of the widest gap between two scores that is best, 0 if all scores are equal;
+        and the share of images that it is right for.
     """
     order = np.argsort(scores, kind="stable")
     sorted_scores, positive = scores[order].astype(np.float64), targets[order] == 1
@@ -33,32 +38,38 @@ def best_threshold(scores: NDArray[np.floating], targets: NDArray[np.int64]) -> 
     right = (np.cumsum(~positive) + positive.sum() - np.cumsum(positive))[:-1]
     gaps = np.diff(sorted_scores)
     if not (gaps > 0).any():
-        return 0.0
+        return 0.0, float(np.mean((sorted_scores > 0) == positive))
     best = right[gaps > 0].max()
     widest = int(np.where((right == best) & (gaps > 0), gaps, -1.0).argmax())
-    return float(sorted_scores[widest] + gaps[widest] / 2)
+    return float(sorted_scores[widest] + gaps[widest] / 2), float(best / len(scores))
 
 
-def place_threshold(model: OCTClassifier, objective: Objective, validation: Validation) -> float:
-    """Move the line to where most validation images, as the objective's challenge leaves them, are
-    on their side, by the last layer's bias.
+def place_threshold(model: OCTClassifier, objective: Objective, *images: Batches) -> float:
+    """Move the line to where most images, as the objective's challenge leaves them, are on their
+    side, by the last layer's bias.
 
     Args:
-        model: in eval mode, changed in place.
+        model: in eval mode, changed in place; alike on all ranks, which take batches in turn.
+        images: of validation, and of training as well: the few patients of a small validation
+            split alone would draw the line to suit themselves. Where a network is right about all
+            it was trained on, its line stays between those, and validation images decide where.
 
     Returns:
         How far it moved, in logits of class 1 over class 0.
     """
     device = next(model.parameters()).device
-    scores, targets = [], []
-    for images, labels in validation():
-        x = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
-        worst = objective.challenge(model, x, torch.from_numpy(labels).to(device))
+    own = {}
+    for number, (pixels, targets) in enumerate(chain.from_iterable(part() for part in images)):
+        if number % place.ranks() != place.rank():
+            continue
+        x = torch.from_numpy(pixels).to(device, memory_format=torch.channels_last)
+        worst = objective.challenge(model, x, torch.from_numpy(targets).to(device))
         with torch.inference_mode():
             logits = model(x if worst is None else worst).float()
-        scores.append((logits[:, 1] - logits[:, 0]).cpu().numpy())
-        targets.append(labels)
-    moved = best_threshold(np.concatenate(scores), np.concatenate(targets))
+        own[f"{number:08d}"] = [(logits[:, 1] - logits[:, 0]).tolist(), targets.tolist()]
+    batches = [one for _, one in sorted(put_together(own).items())]
+    scores, classes = (np.concatenate(one) for one in zip(*batches, strict=True))
+    moved, _ = best_threshold(scores, classes)
     with torch.no_grad():
         bias = model.network.get_parameter("logits.bias")
         bias.add_(torch.tensor([moved / 2, -moved / 2], device=device))
