@@ -118,10 +118,15 @@ def test_a_hardened_model_says_where_it_started(finished: Checkout) -> None:
 def test_a_defence_may_start_from_a_file_of_weights(
     finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After steps of next to nothing it is still the file's network."""
+    """After steps of next to nothing it is still the file's network, but for its moved line; the
+    numbers are those of the network as it is stored."""
+    import numpy as np
     from safetensors.torch import load_file
 
     from octrobust import config
+    from octrobust.data.arrays import open_split
+    from octrobust.model.predict import predict
+    from octrobust.model.store import load_model
     from octrobust.stages.harden import harden
 
     monkeypatch.chdir(finished.root)
@@ -129,6 +134,7 @@ def test_a_defence_may_start_from_a_file_of_weights(
     shutil.copy(stored, third)
     values = finished.yaml("params.yaml")
     changes = {"starts_from": str(third), "learning_rate": 1e-12, "average": None}
+    changes |= {"threshold": "moved"}
     values["harden"]["variants"]["online"] |= changes
     out = tmp_path / "hardened"
 
@@ -146,6 +152,15 @@ def test_a_defence_may_start_from_a_file_of_weights(
     assert card["started_from"] is None
     assert card["variant"]["starts_from"] == "file"
     assert card["initial_weights_sha256"] == sha256_file(third)
+    off = (made["logits.bias"] - start["logits.bias"]).tolist()
+    assert off == pytest.approx(
+        [card["threshold_moved"] / 2, -card["threshold_moved"] / 2], abs=1e-6
+    )
+    assert card["threshold_moved"] != 0
+    images = open_split(Path("data/arrays"), "validation", 75)
+    right = predict(load_model(out), torch.from_numpy(images.views(slice(None)))) == images.targets
+    assert read_json(tmp_path / "metrics.json")["validation_accuracy"] == np.mean(right)
+    assert "validation_robust_auc" in (tmp_path / "history.csv").read_text().splitlines()[0]
     values["harden"]["variants"]["online"]["starts_from"] = str(stored)
     with pytest.raises(UserError, match=r"starts_from: .* lies in models/"):
         run()

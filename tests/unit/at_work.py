@@ -26,6 +26,7 @@ from octrobust.training.adversarial import Trades
 from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import fit
 from octrobust.training.parallel import learner
+from octrobust.training.threshold import place_threshold
 from tests.conftest import blobs
 
 SIDE = 75  # the smallest that Inception-ResNet takes
@@ -126,7 +127,8 @@ def unfitted() -> OCTClassifier:
 
 
 def _fit(folder: Path) -> None:
-    """TRADES on Inception-ResNet, an epoch of 2 steps with shares of 2 and 3 images."""
+    """TRADES on Inception-ResNet, an epoch of 2 steps with shares of 2 and 3 images; the line is
+    moved by 6 batches."""
     model = unfitted()
     images, targets = blobs(10, 86, seed=0)
     source = Source(GreyPixels((images[:, 0] * 255).astype(np.uint8)), targets)
@@ -138,7 +140,10 @@ def _fit(folder: Path) -> None:
         checkpoint=folder / "checkpoint.pt",
         objective=Trades(INNER, "fp32"),
         average=0.5,
+        line_moves=True,
     )
+    moved = place_threshold(model, Trades(INNER, "fp32"), _validation, _validation)
+    write_json(folder / f"line.{place.rank()}.json", {"moved": moved})
     _keep(folder / f"fit.{place.rank()}.safetensors", dict(model.network.state_dict()))
     write_json(folder / f"history.{place.rank()}.json", result.history)
 

@@ -213,6 +213,11 @@ INCONSISTENT: dict[str, tuple[str, object, str]] = {
         "harden.variants.control.inner",
     ),
     "no attack": ("harden.variants.online.inner", None, "harden.variants.online.inner"),
+    "a line moved by attacks that are not made": (
+        "harden.variants.control.threshold",
+        "moved",
+        "harden.variants.control.threshold",
+    ),
     "a weight of another method": (
         "harden.variants.online.inner.weight",
         6.0,

@@ -88,6 +88,11 @@ def test_a_fit_on_two_ranks_is_that_of_one(both: tuple[Path, Path]) -> None:
 
     assert apart([key for key, p in learnt.items() if p.requires_grad]) < 0.2
     assert apart([key for key in start if "running" in key]) < 0.005
+    lines = [json.loads((both[1] / f"line.{rank}.json").read_text()) for rank in (0, 1)]
+    assert lines[0] == lines[1]
+    assert lines[0]["moved"] == pytest.approx(
+        json.loads((both[0] / "line.0.json").read_text())["moved"], rel=0.02
+    )
     histories = [json.loads((folder / "history.0.json").read_text()) for folder in both]
     for one, two in zip(*histories, strict=True):
         assert one.keys() == two.keys()

@@ -66,6 +66,23 @@ def test_a_defence_costs_what_its_start_leaves_to_train(
     assert len(stage.passes) == len(fits) + calibrated
 
 
+def test_a_moved_line_costs_another_pass_over_all_images() -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    own = values["harden"]["variants"]["online"]
+    learnt = work.harden_stage(config.parse(values, "params.yaml"), "online")
+    own["threshold"] = "moved"
+    moved = work.harden_stage(config.parse(values, "params.yaml"), "online")
+    more = {
+        one.kind: sum(two.images for two in moved.passes if two.kind == one.kind)
+        - sum(two.images for two in learnt.passes if two.kind == one.kind)
+        for one in learnt.passes
+    }
+    images = learnt.images + 2 * values["split"]["validation"]
+    assert more["validate"] == images
+    assert more["gradient"] == images * own["inner"]["validation_steps"]
+    assert more["train"] == 0
+
+
 def test_weights_take_what_the_state_takes(model: OCTClassifier) -> None:
     state = model.network.state_dict().values()
     assert network.model_bytes() == sum(one.numel() * one.element_size() for one in state)

@@ -27,7 +27,7 @@ from octrobust.training.datasets import (
     StoredFloats,
     _crop,
 )
-from octrobust.training.fit import MOVED, ROBUST, FitResult, fit
+from octrobust.training.fit import ROBUST, ROBUST_AUC, FitResult, fit
 from octrobust.training.objectives import Clean
 from tests.conftest import blobs
 
@@ -368,7 +368,7 @@ def test_an_online_fit_repeats_itself_and_chooses_by_robust_accuracy(tmp_path: P
     assert torch.equal(state(models[0])["logits.weight"], state(models[1])["logits.weight"])
 
 
-@pytest.mark.parametrize("name", [ROBUST, MOVED])
+@pytest.mark.parametrize("name", [ROBUST, ROBUST_AUC])
 def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +376,7 @@ def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
 
     def validate(*_: object) -> dict[str, float]:
         clean, robust = next(scores)
-        best = {name: robust} if name == MOVED else {}
+        best = {name: robust} if name == ROBUST_AUC else {}
         robust = 0.5 if best else robust
         return {"validation_loss": 0.1, "validation_accuracy": clean, ROBUST: robust, **best}
 
@@ -419,8 +419,8 @@ def test_an_epoch_is_not_worse_for_a_line_that_will_be_moved(tmp_path: Path) -> 
         ).history[0]
         for moves in (False, True)
     ]
-    assert MOVED not in rows[0]
-    assert rows[1].pop(MOVED) == 1.0
+    assert ROBUST_AUC not in rows[0]
+    assert rows[1].pop(ROBUST_AUC) == 1.0
     assert rows[1] == rows[0]
     assert rows[0][ROBUST] < 1.0  # a network this young calls them all one class
 

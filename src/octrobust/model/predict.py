@@ -114,18 +114,20 @@ def logits(model: Callable[[Tensor], Tensor], x: Tensor, *, fill: bool = True) -
 
 def probabilities(model: nn.Module, x: Tensor) -> NDArray[np.float32]:
     """Softmax outputs (N, K) float32 of x (N, C, H, W) float32 in [0, 1]; model in eval mode."""
-    result: NDArray[Any] = _outputs(model, x).softmax(1).cpu().numpy()
+    result: NDArray[Any] = outputs(model, x).softmax(1).cpu().numpy()
     return result
 
 
 def predict(model: nn.Module, x: Tensor) -> NDArray[np.int64]:
     """Predicted classes (N,) int64 of x (N, C, H, W) float32 in [0, 1]; model in eval mode. Of the
     logits: a softmax rounds the smallest margins to a tie."""
-    classes: NDArray[np.int64] = _outputs(model, x).argmax(1).cpu().numpy()
+    classes: NDArray[np.int64] = outputs(model, x).argmax(1).cpu().numpy()
     return classes
 
 
-def _outputs(model: nn.Module, x: Tensor) -> Tensor:
+def outputs(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits (N, K) float32 of x (N, C, H, W) float32 in [0, 1], in float32 throughout; model in
+    eval mode."""
     device = next(model.parameters(), x).device
     with torch.inference_mode(), float32():
         return logits(model, x.to(device))

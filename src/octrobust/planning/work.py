@@ -261,15 +261,19 @@ def fit_passes(params: Params, settings: Fit, images: int, frozen: str | None) -
 
 
 def _attacked_passes(params: Params, way: Defence, settings: Fit, images: int) -> Iterator[Pass]:
-    """What attacking the model in every step, and every epoch's validation images, adds."""
+    """What attacking the model in every step, every epoch's validation images, and those that place
+    the line between the classes, adds."""
     assert way.inner is not None
     trained, batch = _steps(images, settings) * settings.batch_size, settings.batch_size
-    validation = split_images(params)["validation"] * settings.epochs
+    validation = split_images(params)["validation"]
+    challenged = validation * settings.epochs
+    if way.threshold == "moved":
+        challenged += validation + images
     inner, precision = way.inner, settings.precision
-    yield Pass("fold", _steps(images, settings) + validation / batch, 1, precision)
+    yield Pass("fold", _steps(images, settings) + challenged / batch, 1, precision)
     yield Pass("gradient", trained * inner.steps, batch, precision)
-    yield Pass("gradient", validation * inner.validation_steps, batch, precision)
-    yield Pass("validate", validation, params.compute.predict_batch_size, precision)
+    yield Pass("gradient", challenged * inner.validation_steps, batch, precision)
+    yield Pass("validate", challenged, params.compute.predict_batch_size, precision)
     if way.method == "trades":  # on the clean images as well
         yield Pass("train", trained, batch, precision, None, settings.optimizer)
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from sklearn.metrics import log_loss
+
 from octrobust.attack.shards import open_adversarial
 from octrobust.config import STARTS, Defence, Params
-from octrobust.data.arrays import ImageSet, open_split
+from octrobust.data.arrays import Batches, ImageSet, open_split
 from octrobust.distributed.place import is_first
 from octrobust.errors import UserError
 from octrobust.files import project_home, sha256_file, user_path
+from octrobust.model.build import OCTClassifier
 from octrobust.model.device import select_device
+from octrobust.model.predict import probabilities
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.model.weights import weights_sha256
 from octrobust.stages.common import array_files, clean_batches, scratch_for
@@ -107,10 +113,11 @@ def harden(
         workers=params.compute.workers,
         label=out.name,
     )
-    moved = 0.0
+    moved, validated = 0.0, {}
     if own.threshold == "moved":
-        seen = (clean_batches(arrays, name, params) for name in ("validation", "train", "extra"))
+        seen = [clean_batches(arrays, name, params) for name in ("validation", "train", "extra")]
         moved = place_threshold(network, objective(own, settings.precision), *seen)
+        validated = _validated(network, seen[0])
     made_by: dict[str, Any] = {
         "stage": f"harden@{variant}",
         "classes": list(params.data.classes),
@@ -129,8 +136,18 @@ def harden(
         "threshold_moved": moved,
     }
     if is_first():
-        write_fit(network, result, len(dataset), made_by, out, history, metrics)
+        write_fit(network, result, len(dataset), made_by, out, history, metrics, validated)
     return scratch
+
+
+def _validated(network: OCTClassifier, validation: Batches) -> dict[str, float]:
+    """What the best epoch's row has, once more, as the model is with its line moved."""
+    batches = [(probabilities(network, torch.from_numpy(x)), y) for x, y in validation()]
+    found, targets = (np.concatenate(part) for part in zip(*batches, strict=True))
+    return {
+        "validation_accuracy": float((found.argmax(1) == targets).mean()),
+        "validation_loss": float(log_loss(targets, found, labels=[0, 1])),
+    }
 
 
 def _refuse_own_models(weights: str | None, named: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +120,17 @@ def write_fit(
     out: Path,
     history: Path,
     metrics: Path,
+    validated: Mapping[str, float] | None = None,
 ) -> None:
-    """Store a fitted model, its curves (a row an epoch) and its numbers.
+    """Store a fitted model, its curves (a row an epoch) and its numbers; `validated`: those on
+    validation images, if the model is not quite what its best epoch left.
 
     Where it learnt on several ranks, the model says on how many: its last bits depend on that.
     """
     if result.ranks != [1]:
         made_by = {**made_by, "ranks": result.ranks}
     write_csv(history, result.history, list(result.history[0]))
-    best = result.history[result.best_epoch - 1]
+    best = {**result.history[result.best_epoch - 1], **(validated or {})}
     numbers = {
         **count_parameters(model),
         "train_seconds": result.train_seconds,

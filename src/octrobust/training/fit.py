@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -28,11 +29,10 @@ from octrobust.training.checkpoint import load_checkpoint, save_checkpoint
 from octrobust.training.datasets import Augmented, BalancedBatches
 from octrobust.training.objectives import Clean, Objective
 from octrobust.training.parallel import OwnRows, learner
-from octrobust.training.threshold import best_threshold
 
-# Of the history's rows, where the objective has a challenge; and as it would be with the line
-# between the classes where that epoch's is best, for a fit whose line is moved afterwards.
-ROBUST, MOVED = "validation_robust_accuracy", "validation_robust_accuracy_moved"
+# Of the history's rows, where the objective has a challenge; the second where the line between the
+# classes is moved afterwards.
+ROBUST, ROBUST_AUC = "validation_robust_accuracy", "validation_robust_auc"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def fit(
     """Train `model` in place and leave it with the weights of its best epoch, in eval mode.
 
     The best epoch has the highest accuracy on the validation images, as the objective's challenge
-    leaves them; then on the clean ones; then it is the latest. A checkpoint is written every
-    epoch; a killed fit, called again, goes on at the next one and ends with the same weights on
-    the same machine.
+    leaves them; then on the clean ones; then it is the latest. (See `line_moves` for another
+    order.) A checkpoint is written every epoch; a killed fit, called again, goes on at the next one
+    and ends with the same weights on the same machine.
 
     Called on every rank of a stage, it trains one model on all of them, as one process would but
     for rounding (docs/how-to/several-machines.md); the first rank writes the checkpoint, which all
@@ -82,8 +82,8 @@ def fit(
             keeps this share (Izmailov et al. 2018; against robust overfitting, Gowal et al.
             2020); None: the weights as they are.
         line_moves: `octrobust.training.threshold` places the line between the classes afterwards,
-            so every epoch is judged, as the challenge leaves the images, with its line where it is
-            best for them: an epoch is not worse for a line that will not stay.
+            so the best epoch is the one that orders challenged validation images best (ROC AUC):
+            none is worse for a line that will not stay. The objective must have a challenge.
         workers: loader processes; the images drawn do not depend on it.
         label: what the progress bar says.
 
@@ -123,18 +123,21 @@ def fit(
 
 
 def _describe(label: str, row: dict[str, float], epochs: int) -> str:
-    robust = row.get(ROBUST)
+    robust, auc = row.get(ROBUST), row.get(ROBUST_AUC)
     return (
         f"{label} epoch {row['epoch']:.0f}/{epochs}: "
         f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.3f} | "
         f"validation loss {row['validation_loss']:.3f} accuracy {row['validation_accuracy']:.3f}"
         + ("" if robust is None else f" robust {robust:.3f}")
+        + ("" if auc is None else f" AUC {auc:.3f}")
     )
 
 
 def _merit(row: dict[str, float]) -> tuple[float, float]:
+    if ROBUST_AUC in row:
+        return row[ROBUST_AUC], 0.0
     accuracy = row["validation_accuracy"]
-    return row.get(MOVED, row.get(ROBUST, accuracy)), accuracy
+    return row.get(ROBUST, accuracy), accuracy
 
 
 class _Run:
@@ -221,23 +224,26 @@ class _Run:
             if number % place.ranks() == place.rank():
                 own[f"{number:08d}"] = self._measure(images, targets)
         batches = [sums for _, sums in sorted(put_together(own).items())]
-        lists = [[sums.pop(name, []) for sums in batches] for name in ("scores", "targets")]
+        lists = [[sums.pop(name) for sums in batches] for name in ("scores", "targets")]
         total = {name: sum(sums[name] for sums in batches) for name in batches[0]}
         seen = total.pop("seen")
         row = {name: value / seen for name, value in total.items()}
-        scores, classes = (np.concatenate(parts) for parts in lists)
-        if self.line_moves and len(scores):
-            row[MOVED] = best_threshold(scores, classes)[1]
+        if self.line_moves:
+            scores, classes = (np.concatenate(parts) for parts in lists)
+            row[ROBUST_AUC] = float(roc_auc_score(classes, scores))
         return row
 
     def _measure(self, images: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, Any]:
-        """Sums over a validation batch, and of every image as challenged its score and class."""
+        """Sums over a validation batch; and every image's class, and its score as challenged."""
         x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
         y = torch.from_numpy(targets).to(self.device)
         with self._autocast():
             worst = self.objective.challenge(self.kept, x, y)
         logits = self._predict(x)
         sums: dict[str, Any] = {
+            "seen": len(targets),
+            "scores": [],
+            "targets": targets.tolist(),
             "validation_loss": cross_entropy(logits, y, reduction="sum").item(),
             "validation_accuracy": float((logits.argmax(1) == y).sum().item()),
         }
@@ -245,8 +251,7 @@ class _Run:
             attacked = self._predict(worst)
             sums[ROBUST] = float((attacked.argmax(1) == y).sum().item())
             sums["scores"] = (attacked[:, 1] - attacked[:, 0]).tolist()
-            sums["targets"] = targets.tolist()
-        return {**sums, "seen": len(targets)}
+        return sums
 
     def _predict(self, x: Tensor) -> Tensor:
         with torch.inference_mode(), self._autocast():

@@ -37,8 +37,8 @@ class Objective(Protocol):
         """
 
     def challenge(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
-        """Validation images (N, C, H, W) at their worst, for a model in eval mode; None: the best
-        epoch is chosen by clean accuracy."""
+        """Images (N, C, H, W) at their worst, for a model in eval mode, to choose the best epoch
+        and to place the line between the classes by; None: as they are."""
 
 
 class Clean:
