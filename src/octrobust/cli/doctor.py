@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from octrobust.cli.base import UPKEEP, AsJson, app, examples, project
 from octrobust.errors import UserError, one_line_errors
 
 if TYPE_CHECKING:
-    from octrobust.doctor.finding import Finding
+    from octrobust.doctor.finding import Check, Finding
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -49,24 +49,24 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _shown(findings: Iterable[Finding], *, silent: bool) -> Iterator[Finding]:
-    """Each is printed as soon as it is there."""
+def _shown(checks: Mapping[str, Check], *, silent: bool) -> Iterator[Finding]:
+    """Each check's findings are printed as soon as they are there."""
+    from octrobust.doctor.finding import examined
+
+    for number, (name, check) in enumerate(checks.items(), 1):
+        with output.waiting(f"{name}, {number} of {len(checks)}"):
+            found = list(examined(name, check))
+        for one in found:
+            if not silent:
+                _print(one)
+            yield one
+
+
+def _print(one: Finding) -> None:
     from rich.markup import escape
 
-    out = output.console()
-    remaining = iter(findings)
-    while True:
-        with output.waiting("looking"):
-            one = next(remaining, None)
-        if one is None:
-            return
-        if not silent:
-            colour = COLOURS[one.level]
-            out.print(
-                f"[{colour}]{one.level:<8}[/{colour}] {escape(one.name)}: {escape(one.what)}",
-                highlight=False,
-                soft_wrap=True,
-            )
-            if one.mend:
-                out.print(f"         -> {escape(one.mend)}", highlight=False, soft_wrap=True)
-        yield one
+    out, colour = output.console(), COLOURS[one.level]
+    what = f"[{colour}]{one.level:<8}[/{colour}] {escape(one.name)}: {escape(one.what)}"
+    out.print(what, highlight=False, soft_wrap=True)
+    if one.mend:
+        out.print(f"         -> {escape(one.mend)}", highlight=False, soft_wrap=True)

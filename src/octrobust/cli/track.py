@@ -22,11 +22,19 @@ def track(as_json: AsJson = False) -> None:
     Everything is logged once, however often this is called. Exit code 1 if the
     tracking server cannot be reached.
     """
-    with one_line_errors(), waiting("logging to MLflow"):
+    with one_line_errors():
         root = project()
-        from octrobust.tracking import track as track_project
+        with waiting("loading MLflow"):
+            from octrobust.tracking import track as track_project
+        from tqdm import tqdm
 
-        result = track_project(root)
+        with tqdm(desc="track", unit="run", leave=False, disable=None) as bar:
+
+            def said(logged: int, left: int) -> None:
+                bar.total, bar.n = logged + left, logged
+                bar.refresh()
+
+            result = track_project(root, said)
     if as_json:
         write_json({"logged": result.logged, "waiting": result.pending, "error": result.error})
     else:

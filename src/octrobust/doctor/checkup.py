@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from octrobust import config
 from octrobust.doctor import data, installation, machine, stores
-from octrobust.doctor.finding import Check, Finding, examined
+from octrobust.doctor.finding import Check, Finding
 from octrobust.errors import UserError
 
 
-def checkup(root: Path | None, here: Path) -> Iterator[Finding]:
-    """Findings, one by one as they are there.
+def checkup(root: Path | None, here: Path) -> dict[str, Check]:
+    """What to look at, by name.
 
     Args:
         root: the project; None: there is none around `here`, and its checks are left out.
@@ -47,8 +46,8 @@ def checkup(root: Path | None, here: Path) -> Iterator[Finding]:
         checks["DVC"] = partial(stores.dvc, root)
     checks["torch"] = installation.torch_and_torchvision
     checks["device"] = partial(machine.device, params.compute if params else None)
-    for name, check in checks.items():
-        yield from examined(name, check)
     if root is None:
         what = f"{here} is in no octrobust project: git, DVC, MLflow and data were not looked at"
-        yield Finding("project", "warning", what, "cd into your clone, and call it again")
+        mend = "cd into your clone, and call it again"
+        checks["project"] = lambda: [Finding("project", "warning", what, mend)]
+    return checks

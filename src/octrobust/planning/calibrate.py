@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from tqdm import tqdm
 
 from octrobust.attack.projection import project
 from octrobust.attack.search_model import SearchModel
@@ -72,11 +74,15 @@ def calibrate(params: Params, passes: list[Pass]) -> Rates:
     """Measure what `passes` need, at the size, precision and batch of the parameters."""
     rates = Rates(memory=psutil.Process().memory_info().rss)
     device = select_device(params.compute)
-    with tempfile.TemporaryDirectory() as folder:
-        pixels = _scans(params, Path(folder), rates)
-    x = torch.from_numpy(_views(pixels, params.data.image_size, batch_of(device))).to(device)
-    _networks(params, x, passes, rates)
-    _training(params, pixels, passes, device, rates)
+    kinds = {key(one) for one in passes}
+    with tqdm(total=2 + len(kinds), desc="calibration", leave=False, disable=None) as bar:
+        with tempfile.TemporaryDirectory() as folder:
+            pixels = _scans(params, Path(folder), rates)
+        bar.update()
+        x = torch.from_numpy(_views(pixels, params.data.image_size, batch_of(device))).to(device)
+        _networks(params, x, passes, rates)
+        bar.update(1 + sum(not kind.startswith("train") for kind in kinds))
+        _training(params, pixels, passes, device, rates, bar)
     return rates
 
 
@@ -172,11 +178,13 @@ def _training(
     passes: list[Pass],
     device: torch.device,
     rates: Rates,
+    bar: tqdm[Any],
 ) -> None:
     """One short fit for every distinct configuration; validation of the first."""
     size, longest = params.data.image_size, 0.0
     trained = {key(one): one for one in passes if one.kind == "train"}
     for name, one in sorted(trained.items(), key=lambda item: item[1].frozen is not None):
+        bar.update()
         whole = f"train {one.precision} {one.batch} {one.optimizer} None"
         if longest > LONG_STEP and one.frozen and whole in rates.passes:
             share = one.flops(size) / Pass("train", one.images, one.batch).flops(size)

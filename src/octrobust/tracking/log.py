@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from octrobust.tracking import attempt, build, records
 from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_uri
 from octrobust.tracking.records import Kind
 from octrobust.tracking.store import RefusedError, Store
+
+Progress = Callable[[int, int], None]  # told how many are logged, and how many wait
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,22 @@ def flush(*, wait: float = 60.0, seconds: float = math.inf) -> Summary:
     return _log(home, None, wait, time.monotonic() + seconds)
 
 
-def track(project: Path) -> Summary:
+def track(project: Path, said: Progress | None = None) -> Summary:
     """Log what waits in the spool, and what of the project's results the store does not have.
 
     The latter is rebuilt from dvc.lock, params.yaml and the metrics (after `dvc pull`, say, or
     when every stage came out of the cache). Calling it again adds nothing.
+
+    Args:
+        said: told after every run how many are logged, and how many still wait.
     """
-    return _log(files.project_home(project), project.resolve(), wait=60.0, until=math.inf)
+    home = files.project_home(project)
+    return _log(home, project.resolve(), wait=60.0, until=math.inf, said=said)
 
 
-def _log(home: Path, project: Path | None, wait: float, until: float) -> Summary:
+def _log(
+    home: Path, project: Path | None, wait: float, until: float, said: Progress | None = None
+) -> Summary:
     logged: list[str] = []
     errors: list[str] = []
     uri = tracking_uri(home)
@@ -95,11 +103,11 @@ def _log(home: Path, project: Path | None, wait: float, until: float) -> Summary
         with _alone(home, uri, wait):
             # With a project, a person waits for the answer, not a stage.
             store = Store(uri, home, patient=project is not None)
-            _drain(home, store, logged, errors, until)
+            _drain(home, store, logged, errors, until, said)
             if project:
                 for entry, attach in build.missing(project, store.experiments_of):
                     records.write(home, entry, attach, project)
-                _drain(home, store, logged, errors, until)
+                _drain(home, store, logged, errors, until, said)
     except (UnavailableError, OSError) as error:
         errors.append(str(error))
     good, bad = records.pending(home)
@@ -127,12 +135,19 @@ def _alone(home: Path, uri: str, wait: float) -> Iterator[None]:
         yield
 
 
-def _drain(home: Path, store: Store, logged: list[str], errors: list[str], until: float) -> None:
+def _drain(
+    home: Path,
+    store: Store,
+    logged: list[str],
+    errors: list[str],
+    until: float,
+    said: Progress | None,
+) -> None:
     """Log until the spool is empty but for records the store refuses, or until it is late; one
     record at least, so that a slow store gets on."""
     refused: set[str] = set()
     while todo := [each for each in records.pending(home)[0] if each.id not in refused]:
-        for each in todo:
+        for number, each in enumerate(todo, 1):
             try:
                 if store.log(
                     each, records.attachments(home, each), records.model_folder(home, each)
@@ -142,5 +157,7 @@ def _drain(home: Path, store: Store, logged: list[str], errors: list[str], until
             except RefusedError as error:
                 refused.add(each.id)
                 errors.append(f"{each.stage} ({records.spool(home) / each.id}): {error}")
+            if said:
+                said(len(logged), len(todo) - number)
             if time.monotonic() > until:
                 return
