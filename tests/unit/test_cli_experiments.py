@@ -417,7 +417,7 @@ def test_waiting_for_nobody_is_given_up(
 def test_watch_ends_with_one_where_an_experiment_failed(
     dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = iter(["queued", "failed"])
+    states = iter(["queued", "failed"] * 2)
 
     def look(project: Path) -> list[read.Experiment]:
         told = shown(experiment("e", next(states), 0.1, 0.5))
@@ -428,12 +428,17 @@ def test_watch_ends_with_one_where_an_experiment_failed(
     done = octrobust("sweep", "watch", "--every", "1")
     assert done.exit_code == 1
     assert "failed  e" in done.output
+    done = octrobust("sweep", "watch", "--every", "1", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == {"e": "failed"}
+    assert "failed  e" in done.stderr
 
 
 def test_run_of_an_empty_queue_says_how_to_fill_it(dvc: dict[str, Any]) -> None:
     done = octrobust("sweep", "run")
     assert done.exit_code == 0
     assert done.stdout.startswith("nothing is queued: octrobust sweep queue")
+    assert json.loads(octrobust("sweep", "run", "--json").stdout) == {}
 
 
 def test_a_tie_is_the_first() -> None:

@@ -132,17 +132,20 @@ Every = Annotated[float, typer.Option(min=1.0, help="Seconds after which DVC is 
 @sweep.command(
     epilog=examples(
         ("octrobust sweep run", "one worker; Ctrl-C ends the watching, not the work"),
-        ("octrobust sweep run --no-watch", "from a script"),
+        ("octrobust sweep run --no-watch", "comes back at once"),
+        ("octrobust sweep run --json", "waits, then how each experiment ended"),
     )
 )
 def run(
     jobs: Annotated[int, typer.Option(min=1, help="Workers. On one GPU, or on a CPU: one.")] = 1,
     watching: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch it.")] = True,
     every: Every = 15.0,
+    as_json: AsJson = False,
 ) -> None:
     """Run what is queued, and watch it.
 
     The worker goes on when this window is closed, and ends with the queue.
+    Exit code 1 if an experiment failed while it was watched.
     """
     with one_line_errors():
         from octrobust.experiments import queue as queues
@@ -150,29 +153,36 @@ def run(
 
         root = project()
         with output.waiting("asking DVC"):
-            states = [one.state for one in read_experiments(root)]
-            if "queued" in states:
+            found = {one.name: one.state for one in read_experiments(root)}
+            if "queued" in found.values():
                 queues.start(root, jobs)
-        if not set(states) & set(queues.OPEN):
-            typer.echo("nothing is queued: octrobust sweep queue NAME=VALUE,VALUE queues a grid")
-        elif watching:
-            _watch(root, every)
+        waiting = {name: state for name, state in found.items() if state in queues.OPEN}
+        if waiting and watching:
+            _watch(root, every, as_json)
+        elif as_json:
+            output.write_json(waiting)
+        elif waiting:
+            typer.echo(f"{len(waiting)} experiments at work or waiting: octrobust sweep watch")
         else:
-            count = sum(state in queues.OPEN for state in states)
-            typer.echo(f"{count} experiments at work or waiting: octrobust sweep watch")
+            typer.echo("nothing is queued: octrobust sweep queue NAME=VALUE,VALUE queues a grid")
 
 
-@sweep.command(epilog=examples(("octrobust sweep watch", "until the queue is empty")))
-def watch(every: Every = 15.0) -> None:
+@sweep.command(
+    epilog=examples(
+        ("octrobust sweep watch", "until the queue is empty"),
+        ("octrobust sweep watch --json", "how each experiment ended, by name"),
+    )
+)
+def watch(every: Every = 15.0, as_json: AsJson = False) -> None:
     """Watch the queue: what is at work, what has ended, and the time left.
 
     Exit code 1 if an experiment failed. Ctrl-C ends the watching, not the work.
     """
     with one_line_errors():
-        _watch(project(), every)
+        _watch(project(), every, as_json)
 
 
-def _watch(root: Path, every: float) -> None:
+def _watch(root: Path, every: float, as_json: bool) -> None:
     from tqdm import tqdm
 
     from octrobust.experiments import queue as queues
@@ -183,7 +193,8 @@ def _watch(root: Path, every: float) -> None:
 
     def said(seen: Watched, ended: list[tuple[str, str]]) -> None:
         for key, state in ended:
-            tqdm.write(f"{state}  {key}" + (f": {seen.why(key)}" if state == "failed" else ""))
+            why = f": {seen.why(key)}" if state == "failed" else ""
+            tqdm.write(f"{state}  {key}{why}", file=sys.stderr if as_json else sys.stdout)
         bar.total, bar.n = len(seen.states), len(seen.states) - seen.open()
         bar.set_postfix_str("; ".join(f"{key}: {what}" for key, what in seen.doing.items()))
 
@@ -197,12 +208,14 @@ def _watch(root: Path, every: float) -> None:
         )
         raise typer.Exit(130) from None
     failed = sum(state == "failed" for state in seen.states.values())
-    if not seen.states:
+    if as_json:
+        output.write_json({seen.names[task]: state for task, state in seen.states.items()})
+    elif not seen.states:
         typer.echo("nothing is queued or running")
-        return
-    typer.echo(
-        f"{len(seen.states) - failed} experiments ended well, {failed} failed. "
-        "See them: octrobust compare, octrobust sweep draw"
-    )
+    else:
+        typer.echo(
+            f"{len(seen.states) - failed} experiments ended well, {failed} failed. "
+            "See them: octrobust compare, octrobust sweep draw"
+        )
     if failed:
         raise typer.Exit(1)
