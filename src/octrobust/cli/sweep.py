@@ -153,10 +153,11 @@ def run(
 
         root = project()
         with output.waiting("asking DVC"):
-            found = {one.name: one.state for one in read_experiments(root)}
-            if "queued" in found.values():
+            # One that failed may be queued again under its name: those that are open alone.
+            found = [one for one in read_experiments(root) if one.state in queues.OPEN]
+            waiting = {one.name: one.state for one in found}
+            if any(one.state == "queued" for one in found):
                 queues.start(root, jobs)
-        waiting = {name: state for name, state in found.items() if state in queues.OPEN}
         if waiting and watching:
             _watch(root, every, as_json)
         elif as_json:
