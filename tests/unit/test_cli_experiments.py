@@ -434,6 +434,22 @@ def test_watch_ends_with_one_where_an_experiment_failed(
     assert "failed  e" in done.stderr
 
 
+def test_run_starts_what_was_queued_again_under_a_failed_ones_name(
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [
+        one
+        for state in ("queued", "failed")  # DVC lists the failed ones last
+        for one in read._experiments(shown(experiment("e", state, 0.1, 0.5)), False)
+    ]
+    started: list[int] = []
+    monkeypatch.setattr(read, "read_experiments", lambda project: told)
+    monkeypatch.setattr(queue, "start", lambda project, jobs: started.append(jobs))
+    done = octrobust("sweep", "run", "--no-watch", "--json")
+    assert json.loads(done.stdout) == {"e": "queued"}
+    assert started == [1]
+
+
 def test_run_of_an_empty_queue_says_how_to_fill_it(dvc: dict[str, Any]) -> None:
     done = octrobust("sweep", "run")
     assert done.exit_code == 0

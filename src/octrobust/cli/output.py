@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -63,12 +63,13 @@ def notes(*lines: str) -> None:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A line on a terminal's stderr while something takes its seconds and cannot say how many."""
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal's stderr while something takes its seconds and cannot say how many; what
+    it says can be changed meanwhile."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        yield
+    with Console(stderr=True).status(what) as line:
+        yield line.update

@@ -22,19 +22,13 @@ def track(as_json: AsJson = False) -> None:
     Everything is logged once, however often this is called. Exit code 1 if the
     tracking server cannot be reached.
     """
-    with one_line_errors():
+    with one_line_errors(), waiting("logging to MLflow") as say:
         root = project()
-        with waiting("loading MLflow"):
-            from octrobust.tracking import track as track_project
-        from tqdm import tqdm
+        from octrobust.tracking import track as track_project
 
-        with tqdm(desc="track", unit="run", leave=False, disable=None) as bar:
-
-            def said(logged: int, left: int) -> None:
-                bar.total, bar.n = logged + left, logged
-                bar.refresh()
-
-            result = track_project(root, said)
+        result = track_project(
+            root, lambda logged, left: say(f"logging to MLflow: {logged} runs, {left} waiting")
+        )
     if as_json:
         write_json({"logged": result.logged, "waiting": result.pending, "error": result.error})
     else:

@@ -184,18 +184,18 @@ def _training(
     size, longest = params.data.image_size, 0.0
     trained = {key(one): one for one in passes if one.kind == "train"}
     for name, one in sorted(trained.items(), key=lambda item: item[1].frozen is not None):
-        bar.update()
         whole = f"train {one.precision} {one.batch} {one.optimizer} None"
         if longest > LONG_STEP and one.frozen and whole in rates.passes:
             share = one.flops(size) / Pass("train", one.images, one.batch).flops(size)
             rates.passes[name] = rates.passes[whole] * share
-            continue
-        run = _ShortFit(params, pixels, one, device)
-        rates.passes[name] = run.step / one.batch
-        longest = max(longest, run.step)
-        rates.passes.setdefault(f"validate {one.precision}", run.validation)
-        rates.epoch = rates.epoch or run.epoch
-        rates.handled.setdefault("augment", run.augment)
+        else:
+            run = _ShortFit(params, pixels, one, device)
+            rates.passes[name] = run.step / one.batch
+            longest = max(longest, run.step)
+            rates.passes.setdefault(f"validate {one.precision}", run.validation)
+            rates.epoch = rates.epoch or run.epoch
+            rates.handled.setdefault("augment", run.augment)
+        bar.update()
 
 
 class _ShortFit(Clean):

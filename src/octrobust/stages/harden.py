@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.metrics import log_loss
+from torch.nn.functional import cross_entropy
 
 from octrobust.attack.shards import open_adversarial
 from octrobust.config import STARTS, Defence, Params
@@ -17,7 +16,7 @@ from octrobust.errors import UserError
 from octrobust.files import project_home, sha256_file, user_path
 from octrobust.model.build import OCTClassifier
 from octrobust.model.device import select_device
-from octrobust.model.predict import probabilities
+from octrobust.model.predict import outputs
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.model.weights import weights_sha256
 from octrobust.stages.common import array_files, clean_batches, scratch_for
@@ -100,10 +99,11 @@ def harden(
         )
     )
     dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
+    validation = clean_batches(arrays, "validation", params)
     result = fit(
         network,
         dataset,
-        clean_batches(arrays, "validation", params),
+        validation,
         settings,
         checkpoint=scratch / "checkpoint.pt",
         objective=objective(own, settings.precision),
@@ -113,11 +113,10 @@ def harden(
         workers=params.compute.workers,
         label=out.name,
     )
-    moved, validated = 0.0, {}
+    moved = 0.0
     if own.threshold == "moved":
-        seen = [clean_batches(arrays, name, params) for name in ("validation", "train", "extra")]
-        moved = place_threshold(network, objective(own, settings.precision), *seen)
-        validated = _validated(network, seen[0])
+        seen = (clean_batches(arrays, name, params) for name in ("train", "extra"))
+        moved = place_threshold(network, objective(own, settings.precision), validation, *seen)
     made_by: dict[str, Any] = {
         "stage": f"harden@{variant}",
         "classes": list(params.data.classes),
@@ -136,17 +135,20 @@ def harden(
         "threshold_moved": moved,
     }
     if is_first():
+        validated = _validated(network, validation) if moved else {}
         write_fit(network, result, len(dataset), made_by, out, history, metrics, validated)
     return scratch
 
 
 def _validated(network: OCTClassifier, validation: Batches) -> dict[str, float]:
     """What the best epoch's row has, once more, as the model is with its line moved."""
-    batches = [(probabilities(network, torch.from_numpy(x)), y) for x, y in validation()]
-    found, targets = (np.concatenate(part) for part in zip(*batches, strict=True))
+    batches = [
+        (outputs(network, torch.from_numpy(x)), torch.from_numpy(y)) for x, y in validation()
+    ]
+    logits, targets = (torch.cat(part).cpu() for part in zip(*batches, strict=True))
     return {
-        "validation_accuracy": float((found.argmax(1) == targets).mean()),
-        "validation_loss": float(log_loss(targets, found, labels=[0, 1])),
+        "validation_accuracy": (logits.argmax(1) == targets).double().mean().item(),
+        "validation_loss": cross_entropy(logits, targets).item(),
     }
 
 

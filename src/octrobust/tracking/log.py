@@ -158,6 +158,6 @@ def _drain(
                 refused.add(each.id)
                 errors.append(f"{each.stage} ({records.spool(home) / each.id}): {error}")
             if said:
-                said(len(logged), len(todo) - number)
+                said(len(logged), len(todo) - number + len(refused))
             if time.monotonic() > until:
                 return

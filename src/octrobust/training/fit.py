@@ -224,17 +224,17 @@ class _Run:
             if number % place.ranks() == place.rank():
                 own[f"{number:08d}"] = self._measure(images, targets)
         batches = [sums for _, sums in sorted(put_together(own).items())]
-        lists = [[sums.pop(name) for sums in batches] for name in ("scores", "targets")]
+        pairs = [sums.pop("pairs", []) for sums in batches]
         total = {name: sum(sums[name] for sums in batches) for name in batches[0]}
         seen = total.pop("seen")
         row = {name: value / seen for name, value in total.items()}
         if self.line_moves:
-            scores, classes = (np.concatenate(parts) for parts in lists)
-            row[ROBUST_AUC] = float(roc_auc_score(classes, scores))
+            row[ROBUST_AUC] = float(roc_auc_score(*np.concatenate(pairs).T))
         return row
 
     def _measure(self, images: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, Any]:
-        """Sums over a validation batch; and every image's class, and its score as challenged."""
+        """Sums over a validation batch; where the line moves, of every image its class and its
+        score as challenged too."""
         x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
         y = torch.from_numpy(targets).to(self.device)
         with self._autocast():
@@ -242,15 +242,14 @@ class _Run:
         logits = self._predict(x)
         sums: dict[str, Any] = {
             "seen": len(targets),
-            "scores": [],
-            "targets": targets.tolist(),
             "validation_loss": cross_entropy(logits, y, reduction="sum").item(),
             "validation_accuracy": float((logits.argmax(1) == y).sum().item()),
         }
         if worst is not None:
             attacked = self._predict(worst)
             sums[ROBUST] = float((attacked.argmax(1) == y).sum().item())
-            sums["scores"] = (attacked[:, 1] - attacked[:, 0]).tolist()
+            if self.line_moves:
+                sums["pairs"] = torch.stack([y, attacked[:, 1] - attacked[:, 0]], 1).tolist()
         return sums
 
     def _predict(self, x: Tensor) -> Tensor:
