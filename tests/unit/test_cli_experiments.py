@@ -158,6 +158,22 @@ def test_queue_leaves_what_is_there_and_takes_up_what_failed(dvc: dict[str, Any]
     ]
 
 
+def test_queue_of_one_stage_asks_whether_it_is_there(
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(project: Path, *arguments: str, seconds: float | None = None) -> str:
+        dvc["calls"].append(arguments)
+        return "attack@test\nharden@online\n"
+
+    monkeypatch.setattr(queue, "dvc", answer)
+    done = octrobust("sweep", "attack.beta=0.1", "--stage", "atack@test")
+    assert done.exit_code == 2
+    assert "no stage is called 'atack@test': is it attack@test?" in one_error(done.stderr)
+    assert octrobust("sweep", "attack.beta=0.1", "--stage", "attack@test").exit_code == 0
+    queued = ("exp", "run", "--queue", "--name", "beta=0.1", "-S", "attack.beta=0.1", "attack@test")
+    assert [call for call in dvc["calls"] if call[:2] == ("exp", "run")] == [queued]
+
+
 def test_a_dry_run_asks_dvc_nothing(dvc: dict[str, Any]) -> None:
     done = octrobust("sweep", "queue", "attack.beta=0.1,0.2", "--dry-run")
     assert (done.exit_code, dvc["calls"]) == (0, [])

@@ -53,6 +53,7 @@ app.add_typer(sweep, name="sweep", rich_help_panel=EXPERIMENTS)
         ("octrobust sweep queue attack.beta=0.0001,0.001,0.01", "three experiments"),
         ("octrobust sweep queue attack.beta=0.001,0.01 train.seed=1,2", "four: every combination"),
         ("octrobust sweep queue attack.decision_rule=EN,L1,L2 --dry-run", "what it would queue"),
+        ("octrobust sweep attack.beta=0.01,0.1 --stage attack@test", "the attack, no hardening"),
     ),
 )
 def queue(
@@ -66,6 +67,10 @@ def queue(
     ],
     name: Annotated[
         str | None, typer.Option(help="What the experiments' names begin with.")
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Run this stage and what it needs, as attack@test, and no more."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show them, queue none.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help=f"Also more than {MANY}.")] = False,
@@ -83,13 +88,16 @@ def queue(
         named = _grid(root, grid, name)
         if len(named) > MANY and not (yes or dry_run):
             raise UserError(f"{len(named)} experiments: say --yes if that is meant")
+        if stage is not None:
+            with output.waiting("asking DVC"):
+                queues.check_stage(root, stage)
         taken: set[str] = set()
         if not dry_run:
             with output.waiting("asking DVC"):
                 taken = queues.taken_names(root)
         fresh = {key: point for key, point in named.items() if key not in taken}
         if not dry_run:
-            _queue(root, fresh)
+            _queue(root, fresh, stage)
         if as_json:
             told = {key: point.values for key, point in fresh.items()}
             there = [key for key in named if key in taken]
@@ -117,13 +125,13 @@ def _grid(root: Path, typed: list[str], prefix: str | None) -> dict[str, Point]:
     return {point.name(prefix): point for point in points(typed, read_yaml(root / "params.yaml"))}
 
 
-def _queue(root: Path, fresh: dict[str, Point]) -> None:
+def _queue(root: Path, fresh: dict[str, Point], stage: str | None) -> None:
     from tqdm import tqdm
 
     from octrobust.experiments import queue as queues
 
     for key, point in tqdm(fresh.items(), "queue", unit="experiment", leave=False, disable=None):
-        queues.queue(root, point, key)
+        queues.queue(root, point, key, stage)
 
 
 Every = Annotated[float, typer.Option(min=1.0, help="Seconds after which DVC is asked again.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import subprocess
 import time
@@ -23,10 +24,25 @@ def taken_names(project: Path) -> set[str]:
     return {one.name for one in experiments if one.kind == "experiment" and one.state != "failed"}
 
 
-def queue(project: Path, point: Point, name: str) -> None:
-    """Put one experiment at the end of the queue."""
+def check_stage(project: Path, stage: str) -> None:
+    """A queued experiment with a wrong one would fail only when it runs.
+
+    Raises:
+        UserError: the pipeline has no stage of this name.
+    """
+    names = dvc(project, "stage", "list", "--name-only").split()
+    if stage not in names:
+        close = " or ".join(difflib.get_close_matches(stage, names, 3))
+        hint = f"is it {close}?" if close else "`dvc stage list` names them"
+        raise UserError(f"--stage: no stage is called '{stage}': {hint}")
+
+
+def queue(project: Path, point: Point, name: str, stage: str | None = None) -> None:
+    """Put one experiment at the end of the queue: of the whole pipeline, or of one stage and what
+    it needs."""
     changes = [part for change in point.overrides() for part in ("-S", change)]
-    dvc(project, "exp", "run", "--queue", "--name", name, *changes)
+    stages = [] if stage is None else [stage]
+    dvc(project, "exp", "run", "--queue", "--name", name, *changes, *stages)
 
 
 def start(project: Path, workers: int) -> None:

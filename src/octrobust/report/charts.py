@@ -88,6 +88,8 @@ def draw_robustness(
         for budget in budgets.get(distance, ()):
             axes.axvline(budget, color=look.muted, lw=0.8, ls=":")
         axes.set(xlim=(0, end or 1), ylim=(0, 103), xlabel=f"budget, {title}")
+        # Small budgets have long numbers: 0.005, 0.010 and so on would touch.
+        axes.xaxis.get_major_locator().set_params(nbins=4 if look.narrow else 6)
         axes.set_ylabel("robust accuracy, %")
         turned = axes.secondary_yaxis("right", functions=(_rest, _rest))
         turned.set_ylabel("turned or wrong, %")

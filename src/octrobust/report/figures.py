@@ -95,8 +95,10 @@ def curves_figure(results: Results) -> FigureView:
         "Solid with dots: validation, on images never trained on; dashed with squares: training, "
         "on augmented images and with dropout, so it may lie below; where training makes its own "
         "adversarial images, on those. Dotted with triangles: validation images under a short "
-        "attack. The best epoch by validation, attacked where it was, was kept "
-        f"({best}). A hardened model that goes on from the attacked one starts high.",
+        "attack. The epoch that did best on validation images was kept: by accuracy, under attack "
+        "where they were attacked, or, where the line between the classes was moved afterwards, "
+        f"by how well it orders the attacked ones ({best}). A hardened model that goes on from the "
+        "attacked one starts high.",
         partial(draw_curves, curves=curves),
         (9.5, 3.6 * -(-count // ABREAST) + 0.6),
         (3.9, 1.75 * count + 0.5),

@@ -12,7 +12,8 @@ from octrobust.experiments.sweep import Sweep, is_number
 from octrobust.report.style import Look, render
 
 Curve = tuple[str, str]  # metric, and what it is called
-PANELS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
+Panel = tuple[str, str, tuple[Curve, ...]]  # title, unit, curves
+PANELS: tuple[Panel, ...] = (
     (
         "Accuracy",
         "%",
@@ -32,33 +33,47 @@ PANELS: tuple[tuple[str, str, tuple[Curve, ...]], ...] = (
             ("attack@test.success_rate_8bit", "after rounding to 8 bits"),
         ),
     ),
-    (
-        "Distance that EAD needs: L2",
-        "",
-        (("attack@test.l2.median", "median"), ("attack@test.l2.mean", "mean")),
+    *(
+        (
+            f"Distance that EAD needs: {called}",
+            "",
+            ((f"attack@test.{norm}.median", "median"), (f"attack@test.{norm}.mean", "mean")),
+        )
+        for norm, called in (("l2", "L2"), ("l1", "L1"), ("linf", "L∞"), ("l0", "L0, pixels"))
     ),
     (
-        "Distance that EAD needs: L1",
+        "What it costs",
         "",
-        (("attack@test.l1.median", "median"), ("attack@test.l1.mean", "mean")),
+        (("attack@test.iterations_per_attacked_image", "iterations for an image"),),
     ),
 )
 METRICS = tuple(metric for _, _, curves in PANELS for metric, _ in curves)
 STYLES = ("-", "--", ":", "-.")
 MARKERS = "osD^v"
+COLUMNS = 2
 MOST_LABELS = 12  # on an axis of this width
 
 
 def draw(sweep: Sweep, note: str) -> bytes:
     """A PNG. `note`: what the figures can and cannot speak about."""
-    return render(partial(_draw, sweep=sweep, note=note), (10, 9), Look())
+    panels = [panel for panel in PANELS if _measured(sweep, panel[2])]
+    size = (10, 0.6 + 4.2 * -(-max(len(panels), 1) // COLUMNS))
+    return render(partial(_draw, sweep=sweep, panels=panels, note=note), size, Look())
 
 
-def _draw(figure: Any, look: Look, *, sweep: Sweep, note: str) -> None:
+def _measured(sweep: Sweep, curves: Sequence[Curve]) -> bool:
+    return any(sweep.values(line, metric) for line in sweep.lines for metric, _ in curves)
+
+
+def _draw(figure: Any, look: Look, *, sweep: Sweep, panels: Sequence[Panel], note: str) -> None:
     count = len(sweep.experiments())
     figure.suptitle(f"{sweep.parameter}: {count} experiments", fontweight="bold")
-    for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+    rows = -(-max(len(panels), 1) // COLUMNS)
+    grid = figure.subplots(rows, COLUMNS, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
         _panel(axes, look, sweep, *panel)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
     figure.supxlabel(note, fontsize="small", color=look.muted, wrap=True)
 
 
@@ -83,10 +98,7 @@ def _panel(
     axes.set_xlabel(sweep.parameter)
     axes.set_ylim(*((-4, 104) if unit else (0, 1.08 * axes.get_ylim()[1])))
     _x_axis(axes, sweep)
-    if axes.lines:
-        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    else:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=look.muted)
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
 def _x_axis(axes: Any, sweep: Sweep) -> None:
