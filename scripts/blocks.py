@@ -1,9 +1,10 @@
 """`make readme`: write the marked parts of README.md and docs/ anew.
 
 A part stands between `<!-- metrics: begin NAME -->` and `<!-- end -->` and is what
-scripts/blocks/NAME.md.j2 makes of metrics/, so that no number there is typed by hand;
-tests/unit/test_documents.py fails where one differs from what this writes. The part `parameters` is
-made of params.yaml, its comments and the schema.
+scripts/blocks/NAME.md.j2 makes of metrics/, or of committed results of runs that are no part of the
+demo (docs/explanation/results/; src/octrobust/report/replayed.json, which the report shows too), so
+that no number there is typed by hand; tests/unit/test_documents.py fails where one differs from
+what this writes. The part `parameters` is made of params.yaml, its comments and the schema.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import jinja2
 
 from octrobust import config
 from octrobust.files import read_json, write_text
-from octrobust.report import paper
-from octrobust.report.wording import NBSP, percent
+from octrobust.report import paper, protocols
+from octrobust.report.results import REPLAYED
+from octrobust.report.wording import NBSP, percent, with_interval
 from scripts.parameters import sections
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "explanation" / "results"
 PART = re.compile(r"(<!-- metrics: begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -49,11 +52,18 @@ def render(name: str) -> str:
         autoescape=False,  # noqa: S701 - Markdown of our own numbers
     )
     environment.filters["percent"] = _percent
+    environment.filters["with_interval"] = lambda score: _plain(with_interval(score))
+    environment.filters["plain"] = _plain
+    metrics = ROOT / "metrics"
     return (
         environment.get_template(f"{name}.md.j2")
         .render(
-            summary=read_json(ROOT / "metrics" / "summary.json"),
-            metrics=lambda path: read_json(ROOT / "metrics" / f"{path}.json"),
+            summary=read_json(metrics / "summary.json"),
+            metrics=lambda path: read_json(metrics / f"{path}.json"),
+            results=lambda name: read_json(RESULTS / f"{name}.json"),
+            replayed=read_json(REPLAYED),
+            notebooks=protocols.notebooks,
+            sweep=lambda name: read_json(ROOT / "docs" / "how-to" / "sweeps" / f"{name}.json"),
             params=config.load(ROOT / "params.yaml"),
             paper=paper,
             sections=sections(ROOT / "params.yaml"),
@@ -64,7 +74,11 @@ def render(name: str) -> str:
 
 
 def _percent(value: float | None, digits: int = 0) -> str:
-    return percent(value, digits).replace(NBSP, " ")
+    return _plain(percent(value, digits))
+
+
+def _plain(text: str) -> str:
+    return text.replace(NBSP, " ")
 
 
 def _tests() -> Iterator[tuple[str, str]]:

@@ -86,7 +86,7 @@ def battery(model: str) -> dict[str, Any]:
     distance = np.linspace(0.2, 3.0, 10)
     distance[-1] = np.nan
     success = np.isfinite(distance)
-    found = dict.fromkeys(JUDGED, success)
+    found = dict.fromkeys((*JUDGED, "success_alone"), success)
     found |= dict.fromkeys(("l1", "l2", "linf", "elastic_net"), distance)
     budgets = {"l2": [0.25, 0.5, 1.0], "linf": [0.02]}
     plan = {"pgd_l2_1": ("white-box", "l2", 1.0), "ead_en": ("white-box", None, None)}
@@ -117,7 +117,7 @@ def write_numbers(project: Path) -> None:
     }
     evaluation = {
         "target": "config_1",
-        "corruptions": {name: {"blur": {"1": 0.9, "3": 0.5}} for name in models},
+        "corruptions": {name: {"blur": {"1": score(90), "3": score(50)}} for name in models},
         "flags": [],
         "classes": ["NORMAL", "CNV"],
         "positive": "CNV",
@@ -129,9 +129,13 @@ def write_numbers(project: Path) -> None:
         },
         "validation_robust": {"l2": 0.5, "accuracy": ROBUST},
         "mcnemar": [
-            {"on": on, "first": "config_1", "second": "hardened_online", "p": 0.01}
+            {"on": on, "first": first, "second": "hardened_online", "p": 0.01}
             | {"first_only": 1, "second_only": 9, "p_adjusted": 0.02}
-            for on in ("clean", "config_1")
+            for on, first in (
+                ("clean", "config_1"),
+                ("config_1", "config_2"),
+                ("battery", "config_1"),
+            )
         ],
     }
     metrics = project / "metrics"
@@ -147,7 +151,7 @@ def write_numbers(project: Path) -> None:
         write_json(project / "models" / name / "model.json", stored)
         rows = [dict.fromkeys(CURVES, 0.5) | {"epoch": float(i)} for i in (1, 2)]
         write_csv(project / "plots" / "training" / f"{name}.csv", rows, CURVES)
-    for name in ("config_1", "hardened_static", "hardened_online"):
+    for name in ("config_1", "hardened_static", "hardened_control", "hardened_online"):
         write_json(metrics / "battery" / f"{name}.json", battery(name))
         lines = [
             {"channels": "grey", "distance": d, "budget": b, "robust_accuracy": 1 - b / 4}

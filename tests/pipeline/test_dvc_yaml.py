@@ -56,8 +56,11 @@ def imported(module: str) -> set[str]:
 def code_of(stage: str) -> list[str]:
     files = {path for module in imported(f"pipeline.{stage}") if (path := file_of(module))}
     for file in list(files):
-        if '"templates"' in file.read_text():
+        text = file.read_text()
+        if '"templates"' in text:
             files.update((file.parent / "templates").iterdir())
+        # Numbers that the package brings along, named where they are read.
+        files.update(one for one in file.parent.glob("*.json") if f'"{one.name}"' in text)
     folders = {file_of(name).parent for name in BY_NAME}
     chosen = {path.parent if path.parent in folders else path for path in files}
     return sorted(str(path.relative_to(ROOT)) for path in chosen)

@@ -13,13 +13,15 @@ import pytest
 from PIL import Image
 
 from octrobust import config
+from octrobust.attack import speed
 from octrobust.attack.shards import open_adversarial
 from octrobust.data.arrays import open_split
 from octrobust.errors import UserError
+from octrobust.report import cards
 from octrobust.report.examples import Example, extremes, median_example
 from octrobust.report.pictures import compare
 from octrobust.report.style import Look, render
-from octrobust.report.wording import NBSP, duration, percent
+from octrobust.report.wording import NBSP, duration, number, percent
 from tests.made_up import IMAGES, ROBUST, SIDE, make_project, run
 
 CONTRACT = {
@@ -34,12 +36,16 @@ CONTRACT = {
     *(
         f"robust_accuracy_l2_{budget}_{name}"
         for budget in ("0.25", "0.5", "1")
-        for name in ("config_1", "hardened_static", "hardened_online")
+        for name in ("config_1", "hardened_static", "hardened_control", "hardened_online")
     ),
     *("attack_success_rate", "attack_success_rate_8bit"),
     *("median_l2_attacked", "median_l2_adaptive", "median_l2_ratio_hardened_online"),
     *(f"validation_robust_accuracy_{name}" for name in ROBUST),
 }
+
+
+PUBLISHED = config.Shortcuts.model_validate(vars(speed.Shortcuts()))
+PROJECTION = PUBLISHED.model_copy(update={"solver": "projection"})
 
 
 def test_summary_has_exactly_the_contracts_names(whole: tuple[Path, str]) -> None:
@@ -147,6 +153,85 @@ def test_every_model_has_a_card_with_its_numbers_and_limits(whole: tuple[Path, s
     assert "| a&#124;&lt;b&gt;.pt |" in text
     assert "abc&lt;i&gt;123" in text
     assert "None" not in text
+
+
+@pytest.mark.parametrize("images", ["clean", "elastic_net"])
+def test_a_card_has_the_clinical_readings_clean_and_attacked(
+    whole: tuple[Path, str], images: str
+) -> None:
+    folder = whole[0] / "reports/cards"
+    card = json.loads((folder / "hardened_online.json").read_text())
+    evaluation = json.loads((whole[0] / "metrics/evaluation.json").read_text())
+    made_on = "clean" if images == "clean" else "hardened_online"
+    found = evaluation["models"]["hardened_online"][made_on]
+    told = card["clean"] if images == "clean" else card["elastic_net"]["adaptive"]
+    for name in ("mcc", "brier", "ece"):
+        assert told[name] == found[name]
+    title = "clean" if images == "clean" else "EAD made on this model (adaptive, no budget)"
+    text = (folder / "hardened_online.md").read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {title} |")]
+    names = ("sensitivity", "specificity", "auc", "mcc", "brier", "ece")
+    assert row.endswith("".join(f" | {number(found[name])}" for name in names) + " |")
+
+
+def test_a_card_has_the_settings_of_its_attacks(
+    whole: tuple[Path, str], small: config.Params
+) -> None:
+    folder = whole[0] / "reports/cards"
+    card = json.loads((folder / "hardened_online.json").read_text())
+    told = small.attack.model_dump(exclude={"target", "images_per_class"})
+    assert card["elastic_net"]["settings"] == told
+    assert card["battery"]["settings"] == small.evaluate.battery.model_dump(exclude={"models"})
+    text = (folder / "hardened_online.md").read_text()
+    for attack, how in cards.settings(small, battery=True):
+        assert f"\n| {attack} | {how} |\n" in text.replace("&#x27;", "'")
+    assert f"\nSeed {small.evaluate.battery.seed}." in text
+    # A model that the battery was not run on has EAD's settings alone.
+    text = (folder / "config_3.md").read_text()
+    assert f"| EAD | learning rate {small.attack.learning_rate:g}, " in text
+    assert "battery" not in text
+    assert "| PGD |" not in text
+
+
+def test_every_attack_is_said_with_what_it_was_told(params: config.Params) -> None:
+    sizes = {"steps": 6, "restarts": 2, "square_queries": 15, "hop_skip_jump_rounds": 0}
+    battery = params.evaluate.battery.model_copy(
+        update={**sizes, "noise_draws": 3, "channels": ["grey"]}
+    )
+    evaluate = params.evaluate.model_copy(update={"battery": battery})
+    numbers = {"learning_rate": 0.05, "binary_search_steps": 9, "max_iter": 10}
+    attack = params.attack.model_copy(
+        update={**numbers, "decision_rule": "L2", "channels": "rgb", "shortcuts": PROJECTION}
+    )
+    changed = params.model_copy(update={"evaluate": evaluate, "attack": attack})
+    told = dict(cards.settings(changed, battery=True))
+    assert "learning rate 0.05, 9 search steps of at most 10 iterations" in told["EAD"]
+    assert (
+        "decision rule L2, in the battery EN and L1; channels: rgb, in the battery grey"
+        in (told["EAD"])
+    )
+    assert told["EAD's shortcuts"].startswith("solver projection: not the published algorithm")
+    assert told["PGD"] == "6 steps from the image itself; random starts: 2"
+    assert told["APGD, cross-entropy"] == "6 steps; random starts: 3"
+    assert told["Square (scores)"] == "15 queries, L∞ alone"
+    assert told["HopSkipJump (labels)"] == "not run"
+    assert told["noise"] == "the worst of 3 draws at the whole budget"
+
+
+@pytest.mark.parametrize(
+    ("shortcuts", "said"),
+    [
+        ({}, "none: the published algorithm"),
+        ({"warm_start": True}, "warm start True: not the published algorithm"),
+    ],
+)
+def test_the_published_algorithm_and_no_other_is_called_so(
+    params: config.Params, shortcuts: dict[str, Any], said: str
+) -> None:
+    chosen = PUBLISHED.model_copy(update=shortcuts)
+    attack = params.attack.model_copy(update={"shortcuts": chosen})
+    told = dict(cards.settings(params.model_copy(update={"attack": attack}), battery=False))
+    assert told["EAD's shortcuts"] == said
 
 
 def test_the_experiment_in_a_few_lines_has_the_worse_number_and_the_limits(

@@ -10,16 +10,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 
 from octrobust import config
-from octrobust.files import write_json
+from octrobust.files import read_json, write_json
 from octrobust.report.attacked import attack_settings
 from octrobust.report.data import data_statement, stamp
 from octrobust.report.leakage import METRICS, audit_table
+from octrobust.report.results import REPLAYED as REPLAYED_FILE
 from octrobust.report.results import Results, read_results
 from octrobust.report.style import LOOKS
 from octrobust.report.verdict import verdict
-from octrobust.report.wording import NBSP
+from octrobust.report.wording import NBSP, interval
 from tests.conftest import ROOT
 from tests.made_up import IMAGES, make_project, run
 
@@ -28,6 +30,7 @@ SECTIONS = (
     *("provenance", "next"),
 )
 LARGEST = 5_000_000  # bytes
+REPLAYED = read_json(REPLAYED_FILE)
 
 
 class Page(HTMLParser):
@@ -264,7 +267,26 @@ def test_seeds_and_the_replay_are_on_the_page(tmp_path: Path, small: config.Para
     assert "Over seeds" in words
     assert f"50.0{NBSP}±{NBSP}0.0{NBSP}%" in words
     assert "Notebooks, replayed here" in words
-    assert f"37.5{NBSP}% as they measured, stepping on the 8 attacked test images" in words
+    assert "The middle column is of this run's images." in words
+    assert f"37.5{NBSP}% {wilson(3, 8)} as they measured, stepping on the 8 attacked test" in words
+    assert REPLAYED["provenance"]["revision"][:7] not in words
+
+
+def test_a_run_without_a_replay_shows_the_committed_one_and_where_it_is_from(page: Page) -> None:
+    words, told = page.words(), REPLAYED["provenance"]
+    assert "Notebooks, replayed by us" in words
+    assert f"not part of this run, nor of its images: replayed by us {told['data']}; " in words
+    for what in (f"revision {told['revision'][:7]}", told["date"], told["command"]):
+        assert what in words
+    share, images = REPLAYED["attacked_stepping"], REPLAYED["attacked_images"]
+    shown = f"{100 * share:.1f}{NBSP}% {wilson(round(share * images), images)} as they measured"
+    assert shown in words
+
+
+def wilson(right: int, images: int) -> str:
+    """The interval as the page has it."""
+    found = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    return interval(found.low, found.high)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,10 @@ def test_summary_names_the_hardest_attack_within_a_budget() -> None:
     assert list(worst) == ["0.5", "1"]
     assert worst["0.5"]["accuracy"] == pytest.approx(0.6)
     assert worst["0.5"]["hardest"] == "ead_en"
+    # One step and noise say nothing where stronger attacks do as much.
+    more = dict.fromkeys(("fgsm_l2_1", "pgd_l2_1", "apgd_l2_1"), ATTACKS["pgd_l2_1"])
+    equals = summary(dict.fromkeys(more, plan["pgd_l2_1"]), more, RIGHT, patients, {"l2": [1]}, 0.9)
+    assert equals["worst_case"]["l2"]["1"]["hardest"] == "pgd_l2_1, apgd_l2_1 and 1 more"
     assert found["attacks"]["pgd_l2_1"]["accuracy"] == pytest.approx(0.4)
     assert found["clean"]["accuracy"] == pytest.approx(0.8)
 
@@ -117,8 +121,11 @@ HEALTHY = {
 }
 
 
-def raised(images: int = 100, **changes: float) -> set[str]:
-    flags = battery_flags("model", {**HEALTHY, **changes}, 0.95, 0.0, images)
+ALONE = {"pgd_l2_0.5": 0.7, "pgd_l2_1": 0.5, "pgd_linf_0.1": 0.5}
+
+
+def raised(images: int = 100, alone: dict[str, float] = ALONE, **changes: float) -> set[str]:
+    flags = battery_flags("model", {**HEALTHY, **changes}, alone, 0.95, 0.0, images)
     return {flag.name for flag in flags if flag.raised}
 
 
@@ -141,8 +148,16 @@ def test_each_sign_raises_its_own_flag(changes: dict[str, float], name: str) -> 
     assert raised(**changes) == {name}
 
 
+def test_a_larger_budget_that_does_less_is_seen_within_its_norm() -> None:
+    assert raised(alone={"pgd_l2_0.5": 0.4, "pgd_l2_1": 0.6}) == {"larger budget does less"}
+    assert raised(alone={"pgd_l2_0.5": 0.4, "pgd_linf_1": 0.6}) == set()
+    # By size, not by name: 10 is more than 9.
+    assert raised(alone={"pgd_l2_10": 0.3, "pgd_l2_9": 0.5}) == set()
+    assert raised(alone={"pgd_l2_1": 0.50, "pgd_l2_2": 0.54}) == set()
+
+
 def test_vanishing_gradients_a_constant_model_and_a_useless_defence_are_seen() -> None:
-    zero = list(battery_flags("m", HEALTHY, 0.95, 0.2, 100))
+    zero = list(battery_flags("m", HEALTHY, ALONE, 0.95, 0.2, 100))
     assert {flag.name for flag in zero if flag.raised} == {"gradients vanish"}
     assert constant_flag("m", np.array([1] * 97 + [0] * 3)).raised
     assert not constant_flag("m", np.array([1] * 60 + [0] * 40)).raised
@@ -169,6 +184,20 @@ def test_a_difference_of_paired_models_is_resampled_by_patient() -> None:
     assert (low, high) == pytest.approx((means.mean() - half, means.mean() + half), abs=0.05)
     same = difference_interval(first.ravel(), first.ravel(), patients, 0.95)
     assert same == (0.0, 0.0)
+
+
+def test_where_resampling_shows_no_spread_a_difference_has_wilsons_interval() -> None:
+    every, none = np.ones(40, dtype=bool), np.zeros(40, dtype=bool)
+    low, high = difference_interval(every, none, ["a", "b", "c", "d"] * 10, 0.95)
+    z2 = norm.ppf(0.975) ** 2
+    assert (low, high) == pytest.approx((2 * 4 / (4 + z2) - 1, 1.0))
+    assert difference_interval(none, every, ["a", "b", "c", "d"] * 10, 0.95) == (-high, -low)
+
+
+def test_one_patient_says_nothing_of_others() -> None:
+    right = np.array([True] * 9 + [False])
+    assert difference_interval(right, ~right, ["a"] * 10, 0.95) == (-1.0, 1.0)
+    assert median_ratio(np.array([3.0, 4.0]), np.array([1.0, 2.0]), ["a"] * 2, 0.95)["low"] is None
 
 
 def test_a_ratio_of_medians_holds_its_pairs_together() -> None:

@@ -120,8 +120,9 @@ class Views:
 
 @dataclass(frozen=True)
 class Pgd:
-    """PGD from the image itself, then from random starts; of their best iterates, and of the one
-    step that FGSM makes, the candidate of highest margin."""
+    """PGD from the image itself, then from random starts: of their best iterates, the candidate of
+    highest margin. With one step it is FGSM (Goodfellow et al. 2015) in its norm: the whole budget
+    at once, from the image alone."""
 
     views: Views
     norm: str
@@ -135,22 +136,19 @@ class Pgd:
             view = self.views.of(x)
             generator = torch.Generator(x.device).manual_seed(self.seed)
             best = (x, torch.full((len(x),), -torch.inf, device=x.device))
-            plan = [(x, 1, self.budget)]
-            if self.steps > 1:
-                starts = [x] + [self._anywhere(x, generator) for _ in range(self.restarts)]
-                plan += [
-                    (start, self.steps, _STRIDE * self.budget / self.steps) for start in starts
-                ]
-            for start, steps, step_size in plan:
+            single = self.steps == 1
+            more = 0 if single else self.restarts
+            step_size = self.budget if single else _STRIDE * self.budget / self.steps
+            for start in [x] + [self._anywhere(x, generator) for _ in range(more)]:
                 candidate = ascend(
                     lambda at: view.margin_and_gradient(at, y),
                     x,
                     start,
                     self.budget,
                     norm=self.norm,
-                    steps=steps,
+                    steps=self.steps,
                     step_size=step_size,
-                    keep_best=steps > 1,
+                    keep_best=not single,
                 )
                 best = better(self.views.model, y, best, candidate)
         return best[0]

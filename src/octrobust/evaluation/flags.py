@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,19 @@ class Flag:
 
 
 def battery_flags(
-    model: str, robust: Mapping[str, float], clean: float, no_gradient: float, images: int
+    model: str,
+    robust: Mapping[str, float],
+    alone: Mapping[str, float],
+    clean: float,
+    no_gradient: float,
+    images: int,
 ) -> Iterator[Flag]:
     """Of one model's battery.
 
     Args:
         robust: accuracy under each attack by its name, METHOD_NORM_BUDGET or METHOD.
+        alone: accuracy under PGD within one budget, what it turned within smaller ones left out,
+            by the same names.
         clean: accuracy on the same images.
         no_gradient: share of them at which the cross-entropy's gradient vanishes.
         images: how many they are.
@@ -43,6 +51,7 @@ def battery_flags(
     yield _beaten("single step beats many", model, robust, ("fgsm",), ("pgd",), margin)
     yield _beaten("black box beats white box", model, robust, black_box, white_box, margin)
     yield _beaten("more iterations still help", model, robust, ("pgd_long",), ("pgd",), margin)
+    yield _less_with_more(model, alone, margin)
     yield Flag(
         "gradients vanish",
         model,
@@ -80,6 +89,24 @@ def _beaten(
             worst = min(rivals) - left
             seen = f"{attack} leaves {left:.0%}, {' and '.join(strong)} there {min(rivals):.0%}"
     return Flag(name, model, bool(worst > margin), seen)
+
+
+def _less_with_more(model: str, alone: Mapping[str, float], margin: float) -> Flag:
+    """Raised where PGD leaves more accuracy, by more than `margin`, within a larger budget of the
+    same norm."""
+    worst, seen = -np.inf, "one budget"
+    by_norm: dict[str, list[tuple[float, float]]] = {}
+    for name, left in alone.items():
+        norm, _, budget = name.removeprefix("pgd_").partition("_")
+        by_norm.setdefault(norm, []).append((float(budget), left))
+    for norm, lefts in by_norm.items():
+        for (small, before), (large, after) in pairwise(sorted(lefts)):
+            if after - before > worst:
+                worst = after - before
+                seen = (
+                    f"PGD leaves {before:.0%} within {norm} {small:g}, {after:.0%} within {large:g}"
+                )
+    return Flag("larger budget does less", model, bool(worst > margin), seen)
 
 
 def constant_flag(model: str, predicted: NDArray[np.int64]) -> Flag:

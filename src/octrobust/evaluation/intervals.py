@@ -56,11 +56,20 @@ def difference_interval(
     """Bootstrap interval of the first model's accuracy minus the second's on the same images,
     resampling whole patients.
 
+    Where one is right on every image and the other on none, resampling shows no spread: there the
+    interval is Wilson's of (1 + difference) / 2, with the patients as the sample. A single patient
+    says nothing: -1 to 1.
+
     Args:
         first, second: (N,) bool, where each is right.
         clusters, confidence_level: as in `accuracy_interval`.
     """
     change = first.astype(np.float64) - second
+    if len(set(_names(clusters))) == 1:
+        return -1.0, 1.0
+    if abs(change.mean()) == 1.0:
+        low, high = accuracy_interval(change > 0, clusters, confidence_level)
+        return 2 * low - 1, 2 * high - 1
 
     def mean(c: NDArray[Any], n: NDArray[Any], axis: int = -1) -> NDArray[Any]:
         ratio: NDArray[Any] = c.sum(axis) / n.sum(axis)
@@ -75,12 +84,12 @@ def median_ratio(
     clusters: Sequence[str],
     confidence_level: float,
     seed: int = 0,
-) -> dict[str, float | int]:
+) -> dict[str, float | int | None]:
     """The first sample's median over the second's, pairs of the same N > 0 images, with its
     interval: patients are resampled whole.
 
     Returns:
-        ratio, low, high; images.
+        ratio, low, high; images. low and high None: a single patient shows no spread.
     """
     _, where = np.unique(_names(clusters), return_inverse=True)
     members = [np.flatnonzero(where == cluster) for cluster in range(where.max() + 1)]
@@ -91,11 +100,9 @@ def median_ratio(
 
     numbers = np.arange(len(members))
     value = ratio(numbers)
-    low, high = (
-        _resampled((numbers,), ratio, confidence_level, seed, vectorized=False)
-        if len(members) > 1
-        else (value, value)
-    )
+    if len(members) == 1:
+        return {"ratio": value, "low": None, "high": None, "images": len(first)}
+    low, high = _resampled((numbers,), ratio, confidence_level, seed, vectorized=False)
     return {"ratio": value, "low": low, "high": high, "images": len(first)}
 
 
@@ -110,9 +117,6 @@ def _resampled(
     """scipy's percentile bootstrap over clusters, the samples resampled together."""
     from scipy.stats import bootstrap
 
-    if len(samples[0]) == 1:
-        value = float(statistic(*samples))
-        return value, value
     found = bootstrap(
         samples,
         statistic,

@@ -142,9 +142,16 @@ def _within(distance: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:
 
 
 def _hardest(found: Mapping[str, Records], distance: str, budget: float) -> str:
-    """The attack that turned most images within this budget; the first of equals."""
+    """The attack that turned most images within this budget. Of equals two, and how many more; one
+    step and noise last, which say nothing where stronger ones do as much."""
     turned = {
         name: int((records["success"] & _within(records[distance], budget)).sum())
         for name, records in found.items()
     }
-    return max(turned, key=lambda name: turned[name])
+    most = max(turned.values())
+    if most == 0:
+        return "none"
+    equals = [name for name, count in turned.items() if count == most]
+    equals.sort(key=lambda name: name.startswith(("fgsm", "noise")))
+    more = f" and {len(equals) - 2} more" if len(equals) > 2 else ""
+    return ", ".join(equals[:2]) + more

@@ -73,12 +73,12 @@ def _within(battery: Battery, images: float, *, long: bool, queries: int) -> Ite
     """The attacks within one budget."""
     starts, steps = 1 + battery.restarts, battery.steps
     attacks = 3 + long + (queries > 0) + (battery.noise_draws > 0)
-    # FGSM, then PGD with FGSM's step and one gradient more than steps from every start.
-    gradients = 1 + 1 + starts * (steps + 1)
-    forwards = 1 + 1 + starts
+    # FGSM, then PGD with one gradient more than steps from every start.
+    gradients = 1 + starts * (steps + 1)
+    forwards = 1 + starts
     if long:
-        gradients += 1 + starts * (LONG * steps + 1)
-        forwards += 1 + starts
+        gradients += starts * (LONG * steps + 1)
+        forwards += starts
     yield Pass("gradient", images * gradients, 16, "auto")
     yield Pass("gradient", images * starts * steps, ART_BATCH)  # APGD
     yield Pass("screen", images * starts * (steps + 4), ART_BATCH)
@@ -123,8 +123,8 @@ def evaluate_stage(params: Params) -> Stage:
 def _pgd(battery: Battery, images: int) -> Iterator[Pass]:
     """Within one budget, and what is left counted."""
     starts = 1 + battery.restarts
-    yield Pass("gradient", images * (1 + starts * (battery.steps + 1)), 16, "auto")
-    yield Pass("forward", images * (2 + starts), 16)
+    yield Pass("gradient", images * starts * (battery.steps + 1), 16, "auto")
+    yield Pass("forward", images * (1 + starts), 16)
 
 
 def repeat_stage(params: Params, seed: int) -> Stage:

@@ -57,9 +57,9 @@ def attack_settings(results: Results, params: Params) -> Table:
     rows.append(("shortcuts", _shortcuts(settings.shortcuts)))
     for split, found in results.attack.items():
         text = (
-            f"{_succeeded(found)} succeeded, {percent(found['success_rate_8bit'])} also after "
-            f"rounding to 8 bits; {found['already_misclassified']} of {found['images']} images "
-            "were wrong when clean"
+            f"{_succeeded(found)} succeeded, {percent(found['success_rate_8bit'])} of those "
+            f"attacked also after rounding to 8 bits; {found['already_misclassified']} of "
+            f"{found['images']} images were wrong when clean"
         )
         if "seconds" in found and "images_per_second" in found:
             rate = number(found["images_per_second"])

@@ -9,7 +9,8 @@ from typing import Any
 
 import jinja2
 
-from octrobust.config import Params
+from octrobust.attack import speed
+from octrobust.config import AttackSizes, Params
 from octrobust.files import atomic_folder, digest, read_json, sha256_file, write_json, write_text
 from octrobust.report.results import CLEAN, Results, best_defence, main_budget
 from octrobust.report.verdict import marks, verdict
@@ -69,6 +70,7 @@ def card(
         "clean": _score(results, model, CLEAN),
         "elastic_net": {
             "threat_model": "white-box, untargeted, no budget (Chen et al. 2018)",
+            "settings": params.attack.model_dump(exclude={"target", "images_per_class"}),
             "static": {
                 source: _score(results, model, source)
                 for source in results.attacked()
@@ -79,6 +81,7 @@ def card(
         "battery": battery
         and {
             "threat_model": "every attack on this model; worst case over all, image by image",
+            "settings": params.evaluate.battery.model_dump(exclude={"models"}),
             "images": battery["images"],
             "confidence_level": battery["confidence_level"],
             **{
@@ -103,8 +106,61 @@ def card(
 
 def _score(results: Results, model: str, data: str) -> dict[str, Any]:
     found = results.score(model, data)
-    kept = ("n", "accuracy", "accuracy_low", "accuracy_high", "sensitivity", "specificity", "auc")
+    kept = (
+        *("n", "accuracy", "accuracy_low", "accuracy_high", "sensitivity", "specificity", "auc"),
+        *("mcc", "brier", "ece"),
+    )
     return {key: found[key] for key in kept}
+
+
+def settings(params: Params, *, battery: bool) -> Iterator[tuple[str, str]]:
+    """Every attack that a card's numbers are of, and what it was told; `battery`: whether that was
+    run on the model."""
+    ead, sizes = params.attack, params.evaluate.battery
+    rules = f"decision rule {ead.decision_rule}"
+    channels = str(ead.channels)
+    if battery:
+        rules += ", in the battery EN and L1"
+        channels += ", in the battery " + " and ".join(sizes.channels)
+    yield (
+        "EAD",
+        f"learning rate {ead.learning_rate:g}, {ead.binary_search_steps} search steps of at most "
+        f"{ead.max_iter} iterations, first c {ead.initial_const:g}, beta {ead.beta:g}, confidence "
+        f"{ead.confidence:g}; {rules}; channels: {channels}; precision {ead.precision}",
+    )
+    usual = speed.Shortcuts()
+    chosen = {k: v for k, v in ead.shortcuts.model_dump().items() if v != getattr(usual, k)}
+    text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    if not chosen:
+        text = "none: the published algorithm"
+    elif "solver" in chosen:
+        text += (
+            ": not the published algorithm; learning rate and first c count for images alone that "
+            "this solver finds nothing for"
+        )
+    else:
+        text += ": not the published algorithm"
+    yield "EAD's shortcuts", text
+    if battery:
+        yield from _battery_settings(sizes)
+
+
+def _battery_settings(sizes: AttackSizes) -> Iterator[tuple[str, str]]:
+    """Those of the battery beside EAD."""
+
+    def unless(count: int, text: str) -> str:
+        return text if count else "not run"
+
+    starts = f"random starts: {sizes.restarts}"
+    queries, rounds, draws = sizes.square_queries, sizes.hop_skip_jump_rounds, sizes.noise_draws
+    yield "FGSM", "1 step of the whole budget"
+    yield "PGD", f"{sizes.steps} steps from the image itself; {starts}"
+    yield "PGD, long", "as PGD with four times the steps, at the middle budget of each norm"
+    yield "APGD, cross-entropy", f"{sizes.steps} steps; random starts: {1 + sizes.restarts}"
+    yield "Square (scores)", unless(queries, f"{queries} queries, L∞ alone")
+    yield "DeepFool", f"at most {sizes.steps} steps, no budget"
+    yield "HopSkipJump (labels)", unless(rounds, f"rounds: {rounds}, no budget")
+    yield "noise", unless(draws, f"the worst of {draws} draws at the whole budget")
 
 
 def write_cards(
@@ -132,7 +188,8 @@ def write_cards(
             found = card(project, results, params, model, statement, provenance)
             write_json(temporary / f"{model}.json", found)
             training = list(_flat(found["training"]))
-            text = template.render(card=found, training=training)
+            told = list(settings(params, battery=found["battery"] is not None))
+            text = template.render(card=found, training=training, told=told)
             write_text(temporary / f"{model}.md", text)
         write_json(temporary / BEST, _best(project, results, params))
         text = environment.get_template(EXPERIMENT).render(

@@ -121,7 +121,7 @@ def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
         "attack": attacked.attack_settings(results, params),
         "worst": robustness.worst_table(results, params),
         "ratios": robustness.ratio_table(results, params),
-        "tests": robustness.tests_table(results),
+        "tests": robustness.tests_table(results, params),
         "battery": robustness.battery_table(results, params),
         "corruptions": robustness.corruption_table(results),
         "realism": robustness.realism_table(results),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from octrobust.config import Params
 from octrobust.report.results import CLEAN, Numbers, Results, best_defence, main_budget
 from octrobust.report.tables import Table
-from octrobust.report.wording import NBSP, NONE, interval, number, percent
+from octrobust.report.wording import NBSP, NONE, interval, number, percent, with_interval
 
 
 def worst_table(results: Results, params: Params) -> Table:
@@ -24,15 +24,17 @@ def worst_table(results: Results, params: Params) -> Table:
                 rows.append((channels, f"{symbol} {budget}", *shown))
         for key, label in (("smallest", "the battery"), ("smallest_ead", "EAD alone")):
             medians = (number(parts[name][key]["l2"]["median"]) for name in models)
-            rows.append((channels, f"median L2 that {label} needed", *medians))
+            rows.append((channels, f"median L2 that {label} needed, at most", *medians))
     one = next(iter(results.battery.values()))
     return Table(
         ("Channels", "Budget", *models),
         rows,
         f"Worst case over every attack of the battery, image by image, on {one['images']} test "
-        f"images{_of_patients(one)}; beside it the attack that turned most within the budget. "
+        f"images{_of_patients(one)}; beside it the attack that turned most within the budget "
+        "(of equals two, a single step and noise last). "
         "Higher is better. Intervals resample patients. Adaptive throughout: every attack is run "
-        "on the model itself. The medians are over the images right when clean.",
+        "on the model itself. The medians are over the images right when clean; PGD and the like "
+        "end at their budgets, so that the true one may be smaller.",
     )
 
 
@@ -69,12 +71,17 @@ def _cell(score: Numbers, *, adaptive: bool) -> Cell:
     return Cell(score["accuracy"], f"{ends}, n{NBSP}={NBSP}{score['n']}", adaptive)
 
 
-def tests_table(results: Results) -> Table:
+def tests_table(results: Results, params: Params) -> Table:
     """McNemar's of every two models."""
+    names = {
+        CLEAN: CLEAN,
+        results.target: f"EAD made on {results.target} (static)",
+        "battery": f"worst of the battery, L2 {main_budget(params)} (adaptive on each)",
+    }
     rows = [
         (
             f"{one['first']} and {one['second']}",
-            "clean" if one["on"] == CLEAN else f"made on {one['on']}",
+            names[one["on"]],
             f"{one['first_only']} and {one['second_only']}",
             f"{one['p']:.2g}",
             f"{one['p_adjusted']:.2g}",
@@ -123,17 +130,26 @@ def battery_table(results: Results, params: Params) -> Table:
     models = list(results.battery)
     rows = []
     for channels in params.evaluate.battery.channels:
-        attacks = {name: results.battery[name]["channels"][channels]["attacks"] for name in models}
-        for attack, how in next(iter(attacks.values())).items():
-            left = (percent(attacks[name][attack]["accuracy"], 0) for name in models)
+        parts = {name: results.battery[name]["channels"][channels] for name in models}
+        for attack, how in next(iter(parts.values()))["attacks"].items():
+            left = (_alone(part["attacks"][attack]) for part in parts.values())
             rows.append((attack, channels, how["kind"], *left))
     return Table(
         ("Attack", "Channels", "Sees", *models),
         rows,
         "METHOD_NORM_BUDGET; those without a budget look for the smallest change, and what they "
         "leave says whether they succeed, not at what cost. APGD, Square, DeepFool and HopSkipJump "
-        "are ART's. An image turned within a smaller budget by the same attack counts as turned.",
+        "are ART's. An image turned within a smaller budget by the same attack counts as turned; "
+        "PGD is run on those again, and where that alone turns fewer, it is said.",
     )
+
+
+def _alone(attack: Numbers) -> str:
+    """What an attack leaves, and what it leaves without what it turned within smaller budgets."""
+    missed = attack["succeeded"] - attack["succeeded_alone"]
+    if not missed:
+        return percent(attack["accuracy"], 0)
+    return f"{percent(attack['accuracy'], 0)} (run alone {missed} images more)"
 
 
 def realism_table(results: Results) -> Table:
@@ -169,16 +185,20 @@ def corruption_table(results: Results) -> Table:
     """Accuracy on corrupted clean images."""
     found = results.evaluation["corruptions"]
     kinds = next(iter(found.values()))
-    columns = [(kind, severity) for kind, values in kinds.items() for severity in values]
     rows = [
-        (model, *(percent(found[model][kind][severity], 0) for kind, severity in columns))
-        for model in results.models
+        (
+            f"{kind} {severity}",
+            *(with_interval(found[model][kind][severity]) for model in results.models),
+        )
+        for kind, values in kinds.items()
+        for severity in values
     ]
     return Table(
-        ("Model", *(f"{kind} {severity}" for kind, severity in columns)),
+        ("Corruption", *results.models),
         rows,
         "Accuracy on clean test images corrupted without intent: a defence must not cost it. The "
-        "number is the severity, from 1 (mild) to 5, after Hendrycks and Dietterich 2019.",
+        "number is the severity, from 1 (mild) to 5, after Hendrycks and Dietterich 2019. "
+        "Intervals resample patients.",
     )
 
 

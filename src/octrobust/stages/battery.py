@@ -37,7 +37,11 @@ from octrobust.stages.attack import build_attack, spread_rows
 from octrobust.stages.common import array_files, as_tensors, blocks, scratch_for
 
 ROOMS = (".", "attack", "data", "distributed", "evaluation", "model", "stages")
-COLUMNS = (*JUDGED, *distances.NAMES)
+# What PGD turns within a budget when it is run on every image, also on those that it turned within
+# a smaller one; of other attacks, what counts for them.
+ALONE = "success_alone"
+FLAGS = (*JUDGED, ALONE)
+COLUMNS = (*FLAGS, *distances.NAMES)
 SHORTEST = 1e-7  # a gradient
 LONG = "_long"  # how the name of a method with more steps ends
 Found = dict[str, NDArray[Any]]  # of one attack, see `judge`
@@ -92,8 +96,13 @@ def battery(
         )
         robust = {name: attack["accuracy"] for name, attack in part["attacks"].items()}
         robust |= _within_balls(found[channels], right, settings.l2)
+        alone = {
+            attack.name: float((right & ~found[channels][attack.name][ALONE]).mean())
+            for attack in plan
+            if attack.method == "pgd"
+        }
         title = f"{model.name}, {channels}"
-        flags += battery_flags(title, robust, float(right.mean()), none, len(rows))
+        flags += battery_flags(title, robust, alone, float(right.mean()), none, len(rows))
         parts[channels] = {**part, "no_gradient": none}
     if not is_first():
         return scratch
@@ -179,17 +188,21 @@ def _series(attack: Attack) -> Series:
 def _attack(
     network: OCTClassifier, attack: Attack, clean: _Clean, before: Found | None, beta: float
 ) -> Found:
-    """An image that the same attack turned within a smaller budget is not attacked again."""
+    """An image that the same attack turned within a smaller budget counts as turned; only PGD is
+    run on it again, so that a larger budget that does less is seen."""
     count = len(clean.x)
     left = np.ones(count, dtype=bool) if before is None else ~before["success"]
+    asked = np.ones(count, dtype=bool) if attack.method == "pgd" else left
     result = {name: values.copy() for name, values in before.items()} if before else {}
-    if left.any():
-        some = clean.at(torch.from_numpy(np.flatnonzero(left)).to(clean.x.device))
+    alone = ~left
+    if asked.any():
+        some = clean.at(torch.from_numpy(np.flatnonzero(asked)).to(clean.x.device))
         candidates = attack.run(some.x, some.y)
         fresh = judge(network, some.x, some.y, some.right, candidates, beta)
+        alone[asked] = fresh["success"]
         for name, values in fresh.items():
-            result.setdefault(name, np.empty(count, values.dtype))[left] = values
-    return result
+            result.setdefault(name, np.empty(count, values.dtype))[left] = values[left[asked]]
+    return {**result, ALONE: alone}
 
 
 def _rows(found: Found) -> Iterator[dict[str, Any]]:
@@ -210,7 +223,7 @@ def read_records(path: Path, channels: str) -> tuple[NDArray[np.int64], dict[str
 
 
 def _parsed(rows: list[dict[str, str]]) -> Found:
-    flags = {name: np.array([row[name] == "1" for row in rows]) for name in JUDGED}
+    flags = {name: np.array([row[name] == "1" for row in rows]) for name in FLAGS}
     measured = {
         name: np.array([float(row[name] or "nan") for row in rows]) for name in distances.NAMES
     }

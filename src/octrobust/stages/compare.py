@@ -23,21 +23,31 @@ from octrobust.stages.attack import spread_rows
 from octrobust.stages.battery import read_records
 from octrobust.stages.common import as_tensors, blocks
 
+CLEAN, BATTERY = "clean", "battery"
 # (N,) bool by model and test set: where the model is right; a set's rows of the test split, (N,).
 Right = Mapping[str, Mapping[str, NDArray[np.bool_]]]
 Rows = Mapping[str, NDArray[np.int64]]
 
 
-def tests(right: Right, sets: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """McNemar's of every two models on each of `sets`; p_adjusted is Benjamini and Hochberg's,
-    over all of them."""
+def tests(
+    right: Right, target: str, survivors: Mapping[str, NDArray[np.bool_]]
+) -> Iterator[dict[str, Any]]:
+    """McNemar's of every two models; p_adjusted is Benjamini and Hochberg's, over all of them.
+
+    On clean images; on the set made on `target`, which is left out there, since it is adaptive to
+    it alone; and on what each kept in its battery (adaptive to each).
+    """
     from scipy.stats import false_discovery_control
 
+    on = {
+        CLEAN: {name: by_set[CLEAN] for name, by_set in right.items()},
+        target: {name: by_set[target] for name, by_set in right.items() if name != target},
+        BATTERY: survivors,
+    }
     found = [
-        {"on": data, "first": first, "second": second}
-        | mcnemar(right[first][data], right[second][data])
-        for data in sets
-        for first, second in combinations(right, 2)
+        {"on": data, "first": first, "second": second} | mcnemar(kept[first], kept[second])
+        for data, kept in on.items()
+        for first, second in combinations(kept, 2)
     ]
     adjusted = false_discovery_control([one["p"] for one in found])
     for one, p in zip(found, adjusted.tolist(), strict=True):
@@ -46,7 +56,7 @@ def tests(right: Right, sets: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 def distortion_ratios(
     params: Params, sets: Mapping[str, AdversarialSet], patients: Sequence[str]
-) -> dict[str, dict[str, float | int]]:
+) -> dict[str, dict[str, float | int | None]]:
     """The median L2 that EAD needs on each hardened model over what it needs on attack.target, on
     the images where it succeeded on both; with intervals over patients."""
     base = _successes(sets[params.attack.target])
@@ -93,14 +103,15 @@ def flags(
     rows: Rows,
     predicted: Mapping[str, NDArray[np.int64]],
     patients: Sequence[str],
-    batteries: Path,
+    survivors: Mapping[str, NDArray[np.bool_]],
+    attacked: NDArray[np.int64],
 ) -> Iterator[Flag]:
     """Those that need more than one model's battery.
 
     Args:
         right, rows: of the test sets, the clean one and by the model each was made on.
         predicted: (N,) classes given to the clean test images.
-        batteries: folder of the battery's records, MODEL.csv.
+        survivors, attacked: what the battery left of each model's, see `survivors_of`.
     """
     for name in params.hardened():
         yield constant_flag(name, predicted[name])
@@ -111,25 +122,32 @@ def flags(
                 what = f"EAD made on {target} (static)"
                 own, other = right[name][target], right[control][target]
                 yield _against(params, name, what, own, other, patients, rows[target])
-        if control in params.evaluate.battery.models:
-            yield from _in_batteries(params, control, right, patients, batteries)
+        for name, own in survivors.items() if control in survivors else ():
+            if name in params.hardened() and name != control:
+                budget = middle(params.evaluate.battery.l2)
+                what = f"worst of the battery within L2 {budget:g} (adaptive)"
+                yield _against(params, name, what, own, survivors[control], patients, attacked)
 
 
-def _in_batteries(
-    params: Params, control: str, right: Right, patients: Sequence[str], batteries: Path
-) -> Iterator[Flag]:
-    budget = middle(params.evaluate.battery.l2)
-    kept = {}
-    for name in params.evaluate.battery.models:
-        if name in params.hardened():
-            channels = params.evaluate.battery.channels[0]
-            rows, found = read_records(batteries / f"{name}.csv", channels)
-            clean = right[name]["clean"][rows]
-            kept[name] = robust_within(smallest(found, "l2", clean), budget)
-    for name, own in kept.items():
-        if name != control:
-            what = f"worst of the battery within L2 {budget:g} (adaptive)"
-            yield _against(params, name, what, own, kept[control], patients, rows)
+def survivors_of(
+    params: Params, right: Right, batteries: Path
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.bool_]]]:
+    """What no attack of the battery turned within its middle L2 budget, in the first of its
+    channels.
+
+    Args:
+        batteries: folder of the battery's records, MODEL.csv.
+
+    Returns:
+        Rows of the test split (N,), the same for every model; by model (N,) bool.
+    """
+    settings = params.evaluate.battery
+    rows, kept = np.empty(0, dtype=np.int64), {}
+    for name in settings.models:
+        rows, found = read_records(batteries / f"{name}.csv", settings.channels[0])
+        least = smallest(found, "l2", right[name][CLEAN][rows])
+        kept[name] = robust_within(least, middle(settings.l2))
+    return rows, kept
 
 
 def _against(

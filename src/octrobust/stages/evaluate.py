@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from octrobust.attack.shards import AdversarialSet, open_adversarial
 from octrobust.config import Params, middle
@@ -16,6 +17,7 @@ from octrobust.distributed.group import dealt, put_together
 from octrobust.distributed.place import is_first
 from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
 from octrobust.evaluation.distortion import distortion, histogram
+from octrobust.evaluation.intervals import accuracy_interval
 from octrobust.evaluation.metrics import classification, reliability
 from octrobust.files import atomic_folder, write_csv, write_json
 from octrobust.model.build import OCTClassifier
@@ -23,10 +25,11 @@ from octrobust.model.device import select_device
 from octrobust.model.predict import predict, probabilities
 from octrobust.model.store import load_model
 from octrobust.stages import compare
+from octrobust.stages.compare import CLEAN
 
 PLOTS = ("confusion", "distortion.csv", "matrix.csv", "reliability.csv")
-CLEAN = "clean"
 Scores = dict[str, dict[str, NDArray[np.floating[Any]]]]  # by model, then by test set
+Corrupted = dict[str, dict[str, dict[str, float]]]  # by corruption, then by severity
 
 
 def evaluate(
@@ -68,7 +71,7 @@ def evaluate(
         positive |= {source: adversarial_scores(network, found) for source, found in sets.items()}
         own[name] = {
             "positive": {data: values.tolist() for data, values in positive.items()},
-            "corrupted": _corrupted(params, network, images),
+            "corrupted": corrupted_accuracies(params, network, images),
             # What a defence is chosen by: the test images are there to measure it.
             "validated": compare.pgd_accuracies(params, network, validation, [budget])
             if name in params.hardened()
@@ -101,7 +104,8 @@ def evaluate(
         for name, by_set in scores.items()
     }
     predicted = {name: (by_set[CLEAN] > 0.5).astype(np.int64) for name, by_set in scores.items()}
-    flags = compare.flags(params, right, rows, predicted, images.patients, batteries)
+    attacked, survivors = compare.survivors_of(params, right, batteries)
+    flags = compare.flags(params, right, rows, predicted, images.patients, survivors, attacked)
     write_json(
         metrics,
         {
@@ -117,7 +121,7 @@ def evaluate(
                 "l2": budget,
                 "accuracy": {name: measured[name]["validated"][0] for name in params.hardened()},
             },
-            "mcnemar": list(compare.tests(right, (CLEAN, params.attack.target))),
+            "mcnemar": list(compare.tests(right, params.attack.target, survivors)),
             "flags": [vars(flag) for flag in flags],
         },
     )
@@ -130,22 +134,21 @@ def clean_scores(network: OCTClassifier, images: ImageSet, batch: int) -> NDArra
     )
 
 
-def _corrupted(
-    params: Params, network: OCTClassifier, images: ImageSet
-) -> dict[str, dict[str, float]]:
-    """Accuracy by corruption and severity."""
+def corrupted_accuracies(params: Params, network: nn.Module, images: ImageSet) -> Corrupted:
+    """Accuracy on corrupted clean images, with accuracy_low and accuracy_high over patients."""
     size = params.compute.predict_batch_size
 
-    def accuracy(kind: str, severity: int) -> float:
-        right = 0
-        for x, y in images.batches(size):
-            right += int(
-                (predict(network, corrupt(torch.from_numpy(x), kind, severity)) == y).sum()
-            )
-        return right / len(images)
+    def score(kind: str, severity: int) -> dict[str, float]:
+        right = np.zeros(len(images), dtype=bool)
+        for row, (x, y) in zip(range(0, len(images), size), images.batches(size), strict=True):
+            corrupted = corrupt(torch.from_numpy(x), kind, severity, first_row=row)
+            right[row : row + size] = predict(network, corrupted) == y
+        level = params.evaluate.confidence_level
+        low, high = accuracy_interval(right, images.patients, level)
+        return {"accuracy": float(right.mean()), "accuracy_low": low, "accuracy_high": high}
 
     severities = params.evaluate.corruption_severities
-    return {kind: {str(s): accuracy(kind, s) for s in severities} for kind in CORRUPTIONS}
+    return {kind: {str(s): score(kind, s) for s in severities} for kind in CORRUPTIONS}
 
 
 def adversarial_scores(network: OCTClassifier, found: AdversarialSet) -> NDArray[np.floating[Any]]:
