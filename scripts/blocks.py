@@ -63,7 +63,6 @@ def render(name: str) -> str:
             results=lambda name: read_json(RESULTS / f"{name}.json"),
             replayed=read_json(REPLAYED),
             notebooks=protocols.notebooks,
-            sweep=lambda name: read_json(ROOT / "docs" / "how-to" / "sweeps" / f"{name}.json"),
             params=config.load(ROOT / "params.yaml"),
             paper=paper,
             sections=sections(ROOT / "params.yaml"),
