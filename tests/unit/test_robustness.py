@@ -73,12 +73,17 @@ def test_summary_names_the_hardest_attack_within_a_budget() -> None:
     assert list(worst) == ["0.5", "1"]
     assert worst["0.5"]["accuracy"] == pytest.approx(0.6)
     assert worst["0.5"]["hardest"] == "ead_en"
+    assert found["attacks"]["pgd_l2_1"]["accuracy"] == pytest.approx(0.4)
+    assert found["clean"]["accuracy"] == pytest.approx(0.8)
     # One step and noise say nothing where stronger attacks do as much.
     more = dict.fromkeys(("fgsm_l2_1", "pgd_l2_1", "apgd_l2_1"), ATTACKS["pgd_l2_1"])
     equals = summary(dict.fromkeys(more, plan["pgd_l2_1"]), more, RIGHT, patients, {"l2": [1]}, 0.9)
     assert equals["worst_case"]["l2"]["1"]["hardest"] == "pgd_l2_1, apgd_l2_1 and 1 more"
-    assert found["attacks"]["pgd_l2_1"]["accuracy"] == pytest.approx(0.4)
-    assert found["clean"]["accuracy"] == pytest.approx(0.8)
+    # Within a budget those of another one do not count: what it turned within less, it carries on.
+    two = {"pgd_l2_1": ("white-box", "l2", 1.0), "pgd_l2_2": ("white-box", "l2", 2.0)}
+    both = dict.fromkeys(two, ATTACKS["pgd_l2_1"])
+    apart = summary(two, both, RIGHT, patients, {"l2": [1.0, 2.0]}, 0.9)
+    assert [one["hardest"] for one in apart["worst_case"]["l2"].values()] == [*two]
 
 
 def test_patients_of_many_images_widen_the_interval() -> None:

@@ -115,7 +115,7 @@ def summary(
         distance: {
             f"{budget:g}": {
                 **accuracy(robust_within(least[distance], budget)),
-                "hardest": _hardest(found, distance, budget),
+                "hardest": _hardest(_at(attacks, found, distance, budget), distance, budget),
             }
             for budget in sorted(values)
         }
@@ -141,6 +141,20 @@ def _within(distance: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:
     return near
 
 
+def _at(
+    attacks: Mapping[str, tuple[str, str | None, float | None]],
+    found: Mapping[str, Records],
+    distance: str,
+    budget: float,
+) -> Mapping[str, Records]:
+    """Without the attacks that were run within another budget of the same distance."""
+    return {
+        name: records
+        for name, records in found.items()
+        if attacks[name][1] != distance or attacks[name][2] == budget
+    }
+
+
 def _hardest(found: Mapping[str, Records], distance: str, budget: float) -> str:
     """The attack that turned most images within this budget. Of equals two, and how many more; one
     step and noise last, which say nothing where stronger ones do as much."""
@@ -148,7 +162,7 @@ def _hardest(found: Mapping[str, Records], distance: str, budget: float) -> str:
         name: int((records["success"] & _within(records[distance], budget)).sum())
         for name, records in found.items()
     }
-    most = max(turned.values())
+    most = max(turned.values(), default=0)
     if most == 0:
         return "none"
     equals = [name for name, count in turned.items() if count == most]
