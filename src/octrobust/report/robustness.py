@@ -22,9 +22,9 @@ def worst_table(results: Results, params: Params) -> Table:
                 cells = (parts[name]["worst_case"][distance][budget] for name in models)
                 shown = (f"{_left(one)}, {one['hardest']}" for one in cells)
                 rows.append((channels, f"{symbol} {budget}", *shown))
-        for key, label in (("smallest", "the battery"), ("smallest_ead", "EAD alone")):
+        for key, label in (("smallest", "any attack"), ("smallest_ead", "EAD alone")):
             medians = (number(parts[name][key]["l2"]["median"]) for name in models)
-            rows.append((channels, f"median L2 that {label} needed, at most", *medians))
+            rows.append((channels, f"median L2, {label}", *medians))
     one = next(iter(results.battery.values()))
     return Table(
         ("Channels", "Budget", *models),
@@ -33,8 +33,8 @@ def worst_table(results: Results, params: Params) -> Table:
         f"images{_of_patients(one)}; beside it the attack that turned most within the budget "
         "(of equals two, a single step and noise last). "
         "Higher is better. Intervals resample patients. Adaptive throughout: every attack is run "
-        "on the model itself. The medians are over the images right when clean; PGD and the like "
-        "end at their budgets, so that the true one may be smaller.",
+        "on the model itself. The median L2 is what was needed at most, over the images right when "
+        "clean: PGD and the like end at their budgets.",
     )
 
 
