@@ -212,6 +212,7 @@ def test_the_command_prints_every_stage_and_numbers_as_json(tmp_path: Path) -> N
     values["data"]["image_size"] = 75
     values["train"] |= {"batch_size": 4, "variants": {"config_1": {"freeze_through": None}}}
     values["harden"] |= {"batch_size": 4}
+    values["evaluate"]["adaptive"] = ["hardened_static"]
     values["compute"] |= {"predict_batch_size": 4, "threads": 1}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values))
