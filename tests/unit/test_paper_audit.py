@@ -39,9 +39,10 @@ def test_stepping_changes_the_number() -> None:
 
 def test_the_split_by_image_flatters_nothing() -> None:
     assert "No inflation is seen here." in TEXT
-    gained = LEAKAGE["inflation"]["accuracy"]
-    assert gained["mean"] <= gained["deviation"]
-    assert LEAKAGE["mean"]["patient"]["accuracy"] >= 0.95
+    for found in (LEAKAGE, read_json(blocks.RESULTS / "leakage-sample.json")):
+        gained = found["inflation"]["accuracy"]
+        assert gained["mean"] <= gained["deviation"]
+        assert found["mean"]["patient"]["accuracy"] >= 0.95
 
 
 def test_what_the_replay_assumes() -> None:
