@@ -158,20 +158,14 @@ def test_queue_leaves_what_is_there_and_takes_up_what_failed(dvc: dict[str, Any]
     ]
 
 
-def test_queue_of_one_stage_asks_whether_it_is_there(
-    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def answer(project: Path, *arguments: str, seconds: float | None = None) -> str:
-        dvc["calls"].append(arguments)
-        return "attack@test\nharden@online\n"
-
-    monkeypatch.setattr(queue, "dvc", answer)
-    done = octrobust("sweep", "attack.beta=0.1", "--stage", "atack@test")
-    assert done.exit_code == 2
-    assert "no stage is called 'atack@test': is it attack@test?" in one_error(done.stderr)
-    assert octrobust("sweep", "attack.beta=0.1", "--stage", "attack@test").exit_code == 0
-    queued = ("exp", "run", "--queue", "--name", "beta=0.1", "-S", "attack.beta=0.1", "attack@test")
-    assert [call for call in dvc["calls"] if call[:2] == ("exp", "run")] == [queued]
+def test_the_attack_alone_is_queued_under_a_name_of_its_own(dvc: dict[str, Any]) -> None:
+    dvc["told"] = shown(experiment("beta=0.1", "success", 0.1, 0.5))  # the whole of it, before
+    done = octrobust("sweep", "attack.beta=0.1", "--attack-only")
+    assert done.exit_code == 0, done.output
+    queued = ("exp", "run", "--queue", "--name", "attack-beta=0.1")
+    assert [call for call in dvc["calls"] if call[:2] == ("exp", "run")] == [
+        (*queued, "-S", "attack.beta=0.1", "attack@test")
+    ]
 
 
 def test_a_dry_run_asks_dvc_nothing(dvc: dict[str, Any]) -> None:

@@ -158,7 +158,9 @@ def test_a_larger_budget_that_does_less_is_seen_within_its_norm() -> None:
     assert raised(alone={"pgd_l2_0.5": 0.4, "pgd_linf_1": 0.6}) == set()
     # By size, not by name: 10 is more than 9.
     assert raised(alone={"pgd_l2_10": 0.3, "pgd_l2_9": 0.5}) == set()
-    assert raised(alone={"pgd_l2_1": 0.50, "pgd_l2_2": 0.54}) == set()
+    steps = {"pgd_l2_1": 0.50, "pgd_l2_2": 0.54}
+    assert raised(alone=steps) == set()
+    assert raised(alone={**steps, "pgd_l2_3": 0.58}) == {"larger budget does less"}
 
 
 def test_vanishing_gradients_a_constant_model_and_a_useless_defence_are_seen() -> None:

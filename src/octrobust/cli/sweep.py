@@ -53,7 +53,7 @@ app.add_typer(sweep, name="sweep", rich_help_panel=EXPERIMENTS)
         ("octrobust sweep queue attack.beta=0.0001,0.001,0.01", "three experiments"),
         ("octrobust sweep queue attack.beta=0.001,0.01 train.seed=1,2", "four: every combination"),
         ("octrobust sweep queue attack.decision_rule=EN,L1,L2 --dry-run", "what it would queue"),
-        ("octrobust sweep attack.beta=0.01,0.1 --stage attack@test", "the attack, no hardening"),
+        ("octrobust sweep attack.beta=0.01,0.1 --attack-only", "no hardening, no evaluation"),
     ),
 )
 def queue(
@@ -68,10 +68,10 @@ def queue(
     name: Annotated[
         str | None, typer.Option(help="What the experiments' names begin with.")
     ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(help="Run this stage and what it needs, as attack@test, and no more."),
-    ] = None,
+    attack_only: Annotated[
+        bool,
+        typer.Option("--attack-only", help="Run attack@test and what it needs, and no more."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show them, queue none.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help=f"Also more than {MANY}.")] = False,
     as_json: AsJson = False,
@@ -85,19 +85,17 @@ def queue(
         from octrobust.experiments import queue as queues
 
         root = project()
-        named = _grid(root, grid, name)
+        # A name of its own: the same grid may be run whole as well.
+        named = _grid(root, grid, name or ("attack" if attack_only else None))
         if len(named) > MANY and not (yes or dry_run):
             raise UserError(f"{len(named)} experiments: say --yes if that is meant")
-        if stage is not None:
-            with output.waiting("asking DVC"):
-                queues.check_stage(root, stage)
         taken: set[str] = set()
         if not dry_run:
             with output.waiting("asking DVC"):
                 taken = queues.taken_names(root)
         fresh = {key: point for key, point in named.items() if key not in taken}
         if not dry_run:
-            _queue(root, fresh, stage)
+            _queue(root, fresh, "attack@test" if attack_only else None)
         if as_json:
             told = {key: point.values for key, point in fresh.items()}
             there = [key for key in named if key in taken]

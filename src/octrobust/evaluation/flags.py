@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ def _less_with_more(model: str, alone: Mapping[str, float], margin: float) -> Fl
         norm, _, budget = name.removeprefix("pgd_").partition("_")
         by_norm.setdefault(norm, []).append((float(budget), left))
     for norm, lefts in by_norm.items():
-        for (small, before), (large, after) in pairwise(sorted(lefts)):
+        for (small, before), (large, after) in combinations(sorted(lefts), 2):
             if after - before > worst:
                 worst = after - before
                 seen = (
@@ -110,7 +110,7 @@ def _less_with_more(model: str, alone: Mapping[str, float], margin: float) -> Fl
 
 
 def constant_flag(model: str, predicted: NDArray[np.int64]) -> Flag:
-    """The paper's case: a hardened model that says one class, and is right half the time.
+    """A hardened model that says one class is right half the time; the paper's is at chance.
 
     Args:
         predicted: (N,) classes that the model gives on clean test images.

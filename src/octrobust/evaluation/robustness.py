@@ -115,7 +115,9 @@ def summary(
         distance: {
             f"{budget:g}": {
                 **accuracy(robust_within(least[distance], budget)),
-                "hardest": _hardest(_at(attacks, found, distance, budget), distance, budget),
+                "hardest": _hardest(_at(attacks, found, distance, budget), distance, budget)
+                or _hardest(found, distance, budget)
+                or "none",
             }
             for budget in sorted(values)
         }
@@ -156,15 +158,15 @@ def _at(
 
 
 def _hardest(found: Mapping[str, Records], distance: str, budget: float) -> str:
-    """The attack that turned most images within this budget. Of equals two, and how many more; one
-    step and noise last, which say nothing where stronger ones do as much."""
+    """The attack that turned most images within this budget; empty: none any. Of equals two, and
+    how many more; one step and noise last, which say nothing where stronger ones do as much."""
     turned = {
         name: int((records["success"] & _within(records[distance], budget)).sum())
         for name, records in found.items()
     }
     most = max(turned.values(), default=0)
     if most == 0:
-        return "none"
+        return ""
     equals = [name for name, count in turned.items() if count == most]
     equals.sort(key=lambda name: name.startswith(("fgsm", "noise")))
     more = f" and {len(equals) - 2} more" if len(equals) > 2 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import subprocess
 import time
@@ -22,19 +21,6 @@ def taken_names(project: Path) -> set[str]:
     """Of the experiments that need not be queued again: finished, running, or waiting."""
     experiments = read_experiments(project)
     return {one.name for one in experiments if one.kind == "experiment" and one.state != "failed"}
-
-
-def check_stage(project: Path, stage: str) -> None:
-    """A queued experiment with a wrong one would fail only when it runs.
-
-    Raises:
-        UserError: the pipeline has no stage of this name.
-    """
-    names = dvc(project, "stage", "list", "--name-only").split()
-    if stage not in names:
-        close = " or ".join(difflib.get_close_matches(stage, names, 3))
-        hint = f"is it {close}?" if close else "`dvc stage list` names them"
-        raise UserError(f"--stage: no stage is called '{stage}': {hint}")
 
 
 def queue(project: Path, point: Point, name: str, stage: str | None = None) -> None:

@@ -135,8 +135,8 @@ def settings(params: Params, *, battery: bool) -> Iterator[tuple[str, str]]:
         text = "none: the published algorithm"
     elif "solver" in chosen:
         text += (
-            ": not the published algorithm; learning rate and first c count for images alone that "
-            "this solver finds nothing for"
+            ": not the published algorithm; learning rate and first c count only for images "
+            "on which this solver finds nothing"
         )
     else:
         text += ": not the published algorithm"

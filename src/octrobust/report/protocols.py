@@ -67,7 +67,8 @@ def notebooks(found: Numbers, confidence: float) -> dict[str, str]:
     return {
         "undefended, clean": f"{of('fresh_clean_accuracy', test)}: another model than the paper's "
         f"{percent(paper.TABLE_1['config_1'].accuracy, 0)}, trained for less at a high rate "
-        f"({percent(found['fresh_train_accuracy'])} on its training images; theirs had "
+        f"({percent(found['fresh_train_accuracy'])} on augmented training images meanwhile; "
+        "theirs had "
         f"{percent(paper.NOTEBOOK_ATTACKED_TRAIN)})",
         "undefended, attacked": f"{of('attacked_stepping', attacked)} as they measured, stepping "
         f"on the {attacked} attacked images; {of('attacked_fixed', attacked)} without the steps",

@@ -149,7 +149,7 @@ def _alone(attack: Numbers) -> str:
     missed = attack["succeeded"] - attack["succeeded_alone"]
     if not missed:
         return percent(attack["accuracy"], 0)
-    return f"{percent(attack['accuracy'], 0)} (run alone {missed} images more)"
+    return f"{percent(attack['accuracy'], 0)} (run alone it leaves {missed} more)"
 
 
 def realism_table(results: Results) -> Table:
