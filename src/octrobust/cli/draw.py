@@ -35,7 +35,8 @@ def draw(
 ) -> None:
     """Draw the finished experiments against the parameter that was swept.
 
-    Accuracies, the attack's success rate, and the distances that it needs. Of
+    Accuracies, the attack's success rate, the distances that it needs and its
+    iterations, as far as they were measured. Of
     experiments that differ in seeds alone: their mean, and a band to the
     extremes. The axis is logarithmic where the values are.
     """
