@@ -10,7 +10,6 @@ import numpy as np
 from octrobust import config
 from octrobust.attack.shards import COLUMNS as RECORD_COLUMNS
 from octrobust.attack.shards import open_adversarial
-from octrobust.attack.suite import JUDGED
 from octrobust.data.arrays import COLUMNS as ARRAY_COLUMNS
 from octrobust.data.arrays import open_split, stored_side
 from octrobust.evaluation import robustness
@@ -19,6 +18,7 @@ from octrobust.evaluation.flags import Flag
 from octrobust.evaluation.metrics import classification
 from octrobust.files import sha256_file, write_csv, write_json
 from octrobust.report.page import build
+from octrobust.stages.battery import FLAGS
 
 SIDE = 80
 IMAGES = 8  # of the test split, first half NORMAL
@@ -86,7 +86,7 @@ def battery(model: str) -> dict[str, Any]:
     distance = np.linspace(0.2, 3.0, 10)
     distance[-1] = np.nan
     success = np.isfinite(distance)
-    found = dict.fromkeys((*JUDGED, "success_alone"), success)
+    found = dict.fromkeys(FLAGS, success)
     found |= dict.fromkeys(("l1", "l2", "linf", "elastic_net"), distance)
     budgets = {"l2": [0.25, 0.5, 1.0], "linf": [0.02]}
     plan = {"pgd_l2_1": ("white-box", "l2", 1.0), "ead_en": ("white-box", None, None)}

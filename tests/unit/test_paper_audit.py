@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 
 FOUND = read_json(REPLAYED)
 LEAKAGE = read_json(blocks.RESULTS / "leakage.json")
+SAMPLE = read_json(blocks.RESULTS / "leakage-sample.json")
 TEXT = (ROOT / "docs/explanation/paper-audit.md").read_text(encoding="utf-8")
 CHANCE = 0.5
 
@@ -39,7 +40,7 @@ def test_stepping_changes_the_number() -> None:
 
 def test_the_split_by_image_flatters_nothing() -> None:
     assert "No inflation is seen here." in TEXT
-    for found in (LEAKAGE, read_json(blocks.RESULTS / "leakage-sample.json")):
+    for found in (LEAKAGE, SAMPLE):
         gained = found["inflation"]["accuracy"]
         assert gained["mean"] <= gained["deviation"]
         assert found["mean"]["patient"]["accuracy"] >= 0.95
@@ -61,7 +62,7 @@ def test_what_the_replay_assumes() -> None:
     assert (params.train.optimizer, params.train.epochs) == ("adamw", 4)
 
 
-@pytest.mark.parametrize("found", [FOUND, LEAKAGE], ids=["replay", "leakage"])
+@pytest.mark.parametrize("found", [FOUND, LEAKAGE, SAMPLE], ids=["replay", "leakage", "sample"])
 def test_results_say_where_they_are_from(found: dict[str, dict[str, str]]) -> None:
     told = found["provenance"]
     assert set(told) == {"command", "preset", "revision", "date", "data", "machine"}

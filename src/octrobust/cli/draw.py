@@ -36,9 +36,9 @@ def draw(
     """Draw the finished experiments against the parameter that was swept.
 
     Accuracies, the attack's success rate, the distances that it needs and its
-    iterations, as far as they were measured. Of
-    experiments that differ in seeds alone: their mean, and a band to the
-    extremes. The axis is logarithmic where the values are.
+    iterations, as far as they were measured. Of experiments that differ in seeds
+    alone: their mean, and a band to the extremes. The axis is logarithmic where
+    the values are.
     """
     with one_line_errors():
         from octrobust.experiments.read import read_experiments

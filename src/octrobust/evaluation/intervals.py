@@ -28,22 +28,21 @@ def accuracy_interval(
     Raises:
         ValueError: no images, or arrays of different length.
     """
-    from scipy.stats import binomtest
-
     if len(correct) == 0 or len(correct) != len(clusters):
         raise ValueError(f"{len(correct)} images and {len(clusters)} clusters")
     right, count = _by_cluster(correct, clusters)
     share = right.sum() / count.sum()
     if share in (0.0, 1.0) or len(count) == 1:
-        successes = round(share * len(count))
-        wilson = binomtest(successes, len(count)).proportion_ci(confidence_level, method="wilson")
-        return float(wilson.low), float(wilson.high)
+        return wilson(round(share * len(count)), len(count), confidence_level)
+    return _resampled((right, count), _share, confidence_level, seed)
 
-    def accuracy(r: NDArray[Any], n: NDArray[Any], axis: int = -1) -> NDArray[Any]:
-        ratio: NDArray[Any] = r.sum(axis) / n.sum(axis)
-        return ratio
 
-    return _resampled((right, count), accuracy, confidence_level, seed)
+def wilson(successes: int, count: int, confidence_level: float) -> tuple[float, float]:
+    """Wilson's interval of a share, of `count` > 0 that are independent of each other."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, count).proportion_ci(confidence_level, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def difference_interval(
@@ -64,18 +63,20 @@ def difference_interval(
         first, second: (N,) bool, where each is right.
         clusters, confidence_level: as in `accuracy_interval`.
     """
-    change = first.astype(np.float64) - second
-    if len(set(_names(clusters))) == 1:
+    change, count = _by_cluster(first.astype(np.float64) - second, clusters)
+    if len(count) == 1:
         return -1.0, 1.0
-    if abs(change.mean()) == 1.0:
-        low, high = accuracy_interval(change > 0, clusters, confidence_level)
+    difference = change.sum() / count.sum()
+    if abs(difference) == 1.0:
+        low, high = wilson(len(count) if difference > 0 else 0, len(count), confidence_level)
         return 2 * low - 1, 2 * high - 1
+    return _resampled((change, count), _share, confidence_level, seed)
 
-    def mean(c: NDArray[Any], n: NDArray[Any], axis: int = -1) -> NDArray[Any]:
-        ratio: NDArray[Any] = c.sum(axis) / n.sum(axis)
-        return ratio
 
-    return _resampled(_by_cluster(change, clusters), mean, confidence_level, seed)
+def _share(sums: NDArray[Any], counts: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+    """The mean over images of what `_by_cluster` gives."""
+    share: NDArray[Any] = sums.sum(axis) / counts.sum(axis)
+    return share
 
 
 def median_ratio(

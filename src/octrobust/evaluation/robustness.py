@@ -115,9 +115,7 @@ def summary(
         distance: {
             f"{budget:g}": {
                 **accuracy(robust_within(least[distance], budget)),
-                "hardest": _hardest(_at(attacks, found, distance, budget), distance, budget)
-                or _hardest(found, distance, budget)
-                or "none",
+                "hardest": _hardest(attacks, found, distance, budget),
             }
             for budget in sorted(values)
         }
@@ -143,31 +141,26 @@ def _within(distance: NDArray[np.float64], budget: float) -> NDArray[np.bool_]:
     return near
 
 
-def _at(
+def _hardest(
     attacks: Mapping[str, tuple[str, str | None, float | None]],
     found: Mapping[str, Records],
     distance: str,
     budget: float,
-) -> Mapping[str, Records]:
-    """Without the attacks that were run within another budget of the same distance."""
-    return {
-        name: records
-        for name, records in found.items()
-        if attacks[name][1] != distance or attacks[name][2] == budget
-    }
-
-
-def _hardest(found: Mapping[str, Records], distance: str, budget: float) -> str:
-    """The attack that turned most images within this budget; empty: none any. Of equals two, and
-    how many more; one step and noise last, which say nothing where stronger ones do as much."""
+) -> str:
+    """The attack that turned most images within this budget: of those that were run within it or
+    without one, and only if they turned none, of those of other budgets. Of equals two, and how
+    many more; one step and noise last, which say nothing where stronger ones do as much."""
     turned = {
         name: int((records["success"] & _within(records[distance], budget)).sum())
         for name, records in found.items()
     }
-    most = max(turned.values(), default=0)
+    apart = {name for name, how in attacks.items() if how[1] == distance and how[2] != budget}
+    own = {name: count for name, count in turned.items() if name not in apart}
+    counts = own if any(own.values()) else turned
+    most = max(counts.values())
     if most == 0:
-        return ""
-    equals = [name for name, count in turned.items() if count == most]
+        return "none"
+    equals = [name for name, count in counts.items() if count == most]
     equals.sort(key=lambda name: name.startswith(("fgsm", "noise")))
     more = f" and {len(equals) - 2} more" if len(equals) > 2 else ""
     return ", ".join(equals[:2]) + more

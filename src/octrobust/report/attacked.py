@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from octrobust.attack import speed
 from octrobust.config import Params, Shortcuts
 from octrobust.report.results import Numbers, Results
@@ -74,9 +76,14 @@ def attack_settings(results: Results, params: Params) -> Table:
     )
 
 
-def _shortcuts(chosen: Shortcuts) -> str:
+def shortcuts_taken(chosen: Shortcuts) -> dict[str, Any]:
+    """What is unlike the published algorithm, by name."""
     usual = speed.Shortcuts()
-    on = [f"{k} {value}" for k, value in chosen.model_dump().items() if value != getattr(usual, k)]
+    return {k: value for k, value in chosen.model_dump().items() if value != getattr(usual, k)}
+
+
+def _shortcuts(chosen: Shortcuts) -> str:
+    on = [f"{name} {value}" for name, value in shortcuts_taken(chosen).items()]
     if not on:
         return "none: the published algorithm"
     return ", ".join(on).replace("_", " ").replace(" True", "") + ": not the published algorithm"

@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-from octrobust.attack import speed
 from octrobust.config import AttackSizes, Params
 from octrobust.files import atomic_folder, digest, read_json, sha256_file, write_json, write_text
+from octrobust.report.attacked import shortcuts_taken
 from octrobust.report.results import CLEAN, Results, best_defence, main_budget
 from octrobust.report.verdict import marks, verdict
 from octrobust.report.wording import number, percent
@@ -128,8 +128,7 @@ def settings(params: Params, *, battery: bool) -> Iterator[tuple[str, str]]:
         f"{ead.max_iter} iterations, first c {ead.initial_const:g}, beta {ead.beta:g}, confidence "
         f"{ead.confidence:g}; {rules}; channels: {channels}; precision {ead.precision}",
     )
-    usual = speed.Shortcuts()
-    chosen = {k: v for k, v in ead.shortcuts.model_dump().items() if v != getattr(usual, k)}
+    chosen = shortcuts_taken(ead.shortcuts)
     text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
     if not chosen:
         text = "none: the published algorithm"

@@ -109,10 +109,7 @@ def _render(**values: Any) -> str:
 
 
 def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
-    optional = {
-        "replay": protocols.replay_table(results),
-        "seeds": protocols.seed_table(results, params),
-    }
+    seeds = protocols.seed_table(results, params)
     return {
         "headline": tables.headline_table(results, params),
         "training": tables.training_table(results),
@@ -128,5 +125,6 @@ def _tables(results: Results, params: Params) -> dict[str, tables.Table]:
         "flags": robustness.flag_table(results, raised=True),
         "unraised": robustness.flag_table(results, raised=False),
         "data": data.data_table(results),
-        **{name: one for name, one in optional.items() if one},
+        "replay": protocols.replay_table(results),
+        **({"seeds": seeds} if seeds else {}),
     }

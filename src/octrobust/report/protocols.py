@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 
 from octrobust.config import PAPERS, Params
+from octrobust.evaluation.intervals import wilson
 from octrobust.report import paper
 from octrobust.report.results import CLEAN, Numbers, Results
 from octrobust.report.tables import Table
@@ -68,8 +69,7 @@ def notebooks(found: Numbers, confidence: float) -> dict[str, str]:
         "undefended, clean": f"{of('fresh_clean_accuracy', test)}: another model than the paper's "
         f"{percent(paper.TABLE_1['config_1'].accuracy, 0)}, trained for less at a high rate "
         f"({percent(found['fresh_train_accuracy'])} on augmented training images meanwhile; "
-        "theirs had "
-        f"{percent(paper.NOTEBOOK_ATTACKED_TRAIN)})",
+        f"theirs had {percent(paper.NOTEBOOK_ATTACKED_TRAIN)})",
         "undefended, attacked": f"{of('attacked_stepping', attacked)} as they measured, stepping "
         f"on the {attacked} attacked images; {of('attacked_fixed', attacked)} without the steps",
         "hardened, attacked": f"{of('hardened_stepping', test)} as they measured, stepping on the "
@@ -83,10 +83,7 @@ def notebooks(found: Numbers, confidence: float) -> dict[str, str]:
 def share_interval(share: float, images: int, confidence: float) -> tuple[float, float]:
     """Wilson's of an accuracy of which no image's own verdict is kept: images are the sample, so
     that it is too narrow where patients bring several."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round(share * images), images).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
+    return wilson(round(share * images), images, confidence)
 
 
 def origin_of(found: Numbers) -> str:

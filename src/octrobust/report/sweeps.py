@@ -57,18 +57,20 @@ MOST_LABELS = 12  # on an axis of this width
 def draw(sweep: Sweep, note: str) -> bytes:
     """A PNG. `note`: what the figures can and cannot speak about."""
     panels = [panel for panel in PANELS if _measured(sweep, panel[2])]
-    size = (10, 0.6 + 4.2 * -(-max(len(panels), 1) // COLUMNS))
-    return render(partial(_draw, sweep=sweep, panels=panels, note=note), size, Look())
+    rows = -(-max(len(panels), 1) // COLUMNS)
+    draw_them = partial(_draw, sweep=sweep, panels=panels, rows=rows, note=note)
+    return render(draw_them, (10, 0.6 + 4.2 * rows), Look())
 
 
 def _measured(sweep: Sweep, curves: Sequence[Curve]) -> bool:
     return any(sweep.values(line, metric) for line in sweep.lines for metric, _ in curves)
 
 
-def _draw(figure: Any, look: Look, *, sweep: Sweep, panels: Sequence[Panel], note: str) -> None:
+def _draw(
+    figure: Any, look: Look, *, sweep: Sweep, panels: Sequence[Panel], rows: int, note: str
+) -> None:
     count = len(sweep.experiments())
     figure.suptitle(f"{sweep.parameter}: {count} experiments", fontweight="bold")
-    rows = -(-max(len(panels), 1) // COLUMNS)
     grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _panel(axes, look, sweep, *panel)

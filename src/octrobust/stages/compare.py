@@ -122,11 +122,12 @@ def flags(
                 what = f"EAD made on {target} (static)"
                 own, other = right[name][target], right[control][target]
                 yield _against(params, name, what, own, other, patients, rows[target])
-        for name, own in survivors.items() if control in survivors else ():
-            if name in params.hardened() and name != control:
-                budget = middle(params.evaluate.battery.l2)
-                what = f"worst of the battery within L2 {budget:g} (adaptive)"
-                yield _against(params, name, what, own, survivors[control], patients, attacked)
+        if control in survivors:
+            budget = middle(params.evaluate.battery.l2)
+            what = f"worst of the battery within L2 {budget:g} (adaptive)"
+            for name, own in survivors.items():
+                if name in params.hardened() and name != control:
+                    yield _against(params, name, what, own, survivors[control], patients, attacked)
 
 
 def survivors_of(
