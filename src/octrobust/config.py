@@ -244,6 +244,7 @@ Start = Annotated[
 
 HARDENED = "hardened"  # what the names of hardened models begin with
 PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
+NOT_ON_A_MODEL = ("clean", "battery")  # stand beside the models' names in the summary
 
 
 class Defence(Section):
@@ -417,6 +418,8 @@ class Params(Section):
         for name in self.train.variants:
             if name.startswith(HARDENED):
                 raise ValueError(f"train.variants.{name}: {HARDENED}... is for hardened models")
+            if name in NOT_ON_A_MODEL:
+                raise ValueError(f"train.variants.{name}: this name is taken, choose another")
         if self.attack.target not in self.train.variants:
             known = ", ".join(self.train.variants)
             raise ValueError(f"attack.target: '{self.attack.target}' is none of: {known}")

@@ -201,6 +201,11 @@ INCONSISTENT: dict[str, tuple[str, object, str]] = {
         {**VARIANTS, "hardened_static": {"freeze_through": None}},
         "train.variants.hardened_static",
     ),
+    "a name that the summary needs": (
+        "train.variants",
+        {**VARIANTS, "battery": {"freeze_through": None}},
+        "train.variants.battery",
+    ),
     "an option of fista": ("attack.shortcuts.warm_start", True, "attack.shortcuts.solver"),
     "without the paper's way": (
         "harden.variants.static",
