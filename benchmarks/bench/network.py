@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,10 +149,8 @@ def _fit(
         sample = torch.from_numpy(_views(pixels[:: len(pixels) // 128], size))
         calibrate_batch_norm(model, lambda: iter(sample.split(32)))
 
-    def validation() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        for start in range(0, len(held_out), 32):
-            part = slice(start, start + 32)
-            yield _views(held_out[part], size), held_out_targets[part]
+    parts = [slice(start, start + 32) for start in range(0, len(held_out), 32)]
+    validation = [(_views(held_out[part], size), held_out_targets[part]) for part in parts]
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint"

@@ -68,8 +68,7 @@ def measure_ours(spec: Spec) -> Spec:
     model.to(memory_format=torch.channels_last)
     objective = Stamped()
 
-    def validation() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        yield np.zeros((2, 1, spec["size"], spec["size"]), np.float32), np.array([0, 1])
+    validation = [(np.zeros((2, 1, spec["size"], spec["size"]), np.float32), np.array([0, 1]))]
 
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -17,6 +15,7 @@ from octrobust import config
 from octrobust.attack import ElasticNet
 from octrobust.attack.shards import Clean, craft
 from octrobust.config import Augmentation, Fit, Inner, Model
+from octrobust.data.arrays import Batches
 from octrobust.distributed import place
 from octrobust.distributed.group import gather, joined
 from octrobust.distributed.share import own_share
@@ -135,22 +134,21 @@ def _fit(folder: Path) -> None:
     result = fit(
         model,
         Augmented([source], SIDE, FIT.augmentation, FIT.seed),
-        _validation,
+        _validation(),
         FIT,
         checkpoint=folder / "checkpoint.pt",
         objective=Trades(INNER, "fp32"),
         average=0.5,
         line_moves=True,
     )
-    moved = place_threshold(model, Trades(INNER, "fp32"), _validation, _validation)
+    moved = place_threshold(model, Trades(INNER, "fp32"), _validation(), _validation())
     write_json(folder / f"line.{place.rank()}.json", {"moved": moved})
     _keep(folder / f"fit.{place.rank()}.safetensors", dict(model.network.state_dict()))
     write_json(folder / f"history.{place.rank()}.json", result.history)
 
 
-def _validation() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    for seed in (5, 6, 7):
-        yield blobs(4, SIDE, seed)
+def _validation() -> Batches:
+    return [blobs(4, SIDE, seed) for seed in (5, 6, 7)]
 
 
 def _keep(path: Path, tensors: dict[str, Tensor]) -> None:

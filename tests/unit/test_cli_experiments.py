@@ -444,6 +444,11 @@ def test_watch_ends_with_one_where_an_experiment_failed(
     assert "failed  e" in done.stderr
 
 
+def test_a_name_queued_again_after_it_failed_has_failed() -> None:
+    seen = queue.Watched({"1": "failed", "2": "success"}, {"1": "e", "2": "e"})
+    assert seen.by_name() == {"e": "failed"}
+
+
 def test_run_starts_what_was_queued_again_under_a_failed_ones_name(
     dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

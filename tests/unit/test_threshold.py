@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
@@ -60,13 +58,8 @@ class Dimmer(Clean):
 def greys(*values: float) -> Batches:
     """Images of one value each, the first half of class 0, in two batches."""
     grey, targets = np.array(values, np.float32), np.repeat([0, 1], len(values) // 2)
-
-    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        images = np.broadcast_to(grey[:, None, None, None], (len(grey), 1, 4, 4)).copy()
-        yield images[:-2], targets[:-2]
-        yield images[-2:], targets[-2:]
-
-    return batches
+    images = np.broadcast_to(grey[:, None, None, None], (len(grey), 1, 4, 4)).copy()
+    return [(images[:-2], targets[:-2]), (images[-2:], targets[-2:])]
 
 
 def line_of(*images: Batches) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,7 @@ def training_set(count: int = 12) -> Augmented:
     return Augmented([source], SIDE, FIT.augmentation, FIT.seed)
 
 
-def validation() -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    yield blobs(6, SIDE, seed=5)
+VALIDATION = [blobs(6, SIDE, seed=5)]
 
 
 def network(frozen: str | None = None) -> OCTClassifier:
@@ -73,7 +71,7 @@ def test_frozen_tensors_and_buffers_are_bit_identical_after_training(
     fit(
         model,
         training_set(8),
-        validation,
+        VALIDATION,
         FIT.model_copy(update={"epochs": 1}),
         checkpoint=tmp_path / "c.pt",
     )
@@ -93,7 +91,7 @@ def test_a_killed_fit_goes_on_and_ends_the_same(
 ) -> None:
     def run(model: OCTClassifier, name: str) -> FitResult:
         path = tmp_path / name
-        return fit(model, training_set(), validation, FIT, checkpoint=path, average=average)
+        return fit(model, training_set(), VALIDATION, FIT, checkpoint=path, average=average)
 
     whole = network()
     expected = run(whole, "whole.pt")
@@ -125,7 +123,7 @@ def test_weights_do_not_depend_on_the_loader_workers(tmp_path: Path) -> None:
     def weights(workers: int) -> dict[str, Tensor]:
         model, settings = network("repeat_2"), FIT.model_copy(update={"epochs": 2})
         path = tmp_path / f"{workers}.pt"
-        fit(model, training_set(), validation, settings, checkpoint=path, workers=workers)
+        fit(model, training_set(), VALIDATION, settings, checkpoint=path, workers=workers)
         return state(model)
 
     alone, helped = weights(0), weights(2)
@@ -137,7 +135,7 @@ def test_what_is_kept_is_the_average(tmp_path: Path) -> None:
     def kept(average: float | None) -> torch.Tensor:
         model, settings = network("repeat_3"), FIT.model_copy(update={"epochs": 1})
         path = tmp_path / f"{average}.pt"
-        fit(model, training_set(), validation, settings, checkpoint=path, average=average)
+        fit(model, training_set(), VALIDATION, settings, checkpoint=path, average=average)
         return model.network.logits.weight.detach()
 
     plain, first, last = kept(None), kept(1 - 1e-6), kept(1e-9)
@@ -148,19 +146,19 @@ def test_what_is_kept_is_the_average(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_starts_over(tmp_path: Path) -> None:
     (tmp_path / "c.pt").write_bytes(b"half a file")
     settings = FIT.model_copy(update={"epochs": 1})
-    result = fit(network(), training_set(4), validation, settings, checkpoint=tmp_path / "c.pt")
+    result = fit(network(), training_set(4), VALIDATION, settings, checkpoint=tmp_path / "c.pt")
     assert len(result.history) == 1
 
 
 def test_too_few_images_for_a_batch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch"):
-        fit(network(), training_set(2), validation, FIT, checkpoint=tmp_path / "c.pt")
+        fit(network(), training_set(2), VALIDATION, FIT, checkpoint=tmp_path / "c.pt")
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     settings = FIT.model_copy(update={"learning_rate": 1e18, "optimizer": "sgd"})
     with pytest.raises(UserError, match="no longer finite"):
-        fit(network(), training_set(), validation, settings, checkpoint=tmp_path / "c.pt")
+        fit(network(), training_set(), VALIDATION, settings, checkpoint=tmp_path / "c.pt")
 
 
 def test_batches_are_balanced_and_cover_the_larger_class() -> None:
@@ -266,7 +264,7 @@ def test_the_best_epoch_has_the_highest_accuracy_and_is_the_latest_of_equals(
     monkeypatch.setattr(fit_module._Run, "validate", validate)
     settings = FIT.model_copy(update={"epochs": 4})
     model = network("repeat_3")
-    result = fit(model, training_set(4), validation, settings, checkpoint=tmp_path / "c.pt")
+    result = fit(model, training_set(4), VALIDATION, settings, checkpoint=tmp_path / "c.pt")
     assert result.best_epoch == 3
 
 
@@ -356,7 +354,7 @@ def test_an_online_fit_repeats_itself_and_chooses_by_robust_accuracy(tmp_path: P
         fit(
             model,
             training_set(8),
-            validation,
+            VALIDATION,
             settings,
             checkpoint=tmp_path / f"{number}.pt",
             objective=Online(INNER),
@@ -385,7 +383,7 @@ def test_the_best_epoch_is_the_most_robust_and_patience_ends_the_fit(
     result = fit(
         network("repeat_3"),
         training_set(4),
-        validation,
+        VALIDATION,
         settings,
         checkpoint=tmp_path / "c.pt",
         patience=2,
@@ -411,7 +409,7 @@ def test_an_epoch_is_not_worse_for_a_line_that_will_be_moved(tmp_path: Path) -> 
         fit(
             network("repeat_3"),
             training_set(8),
-            validation,
+            VALIDATION,
             settings,
             checkpoint=tmp_path / f"{moves}.pt",
             objective=Shifted(INNER),

@@ -216,7 +216,7 @@ def _watch(root: Path, every: float, as_json: bool) -> None:
         raise typer.Exit(130) from None
     failed = sum(state == "failed" for state in seen.states.values())
     if as_json:
-        output.write_json({seen.names[task]: state for task, state in seen.states.items()})
+        output.write_json(seen.by_name())
     elif not seen.states:
         typer.echo("nothing is queued or running")
     else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,16 @@ COLUMNS = ("row", "path", "label", "patient", "target")
 # open those). Others, as 32-bit floats, have no range that says what is white.
 MODES_8 = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MODES_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-# Images (n, C, S, S) float32 in [0, 1] with targets (n,) int64, batch by batch, anew every call.
-Batches = Callable[[], Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]]
+# Images (n, C, S, S) float32 in [0, 1] with targets (n,) int64.
+Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+class Batches(Protocol):
+    """So many batches, to be gone through any number of times; a list of them is one."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 def stored_side(image_size: int) -> int:
@@ -62,11 +71,23 @@ class ImageSet:
             rows = np.asarray(rows, dtype=np.int64)
         return _views(self.pixels[rows], self.image_size)
 
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    def batches(self, size: int) -> Batches:
         """All evaluation views in order with their targets, `size` images at a time."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield self.views(rows), self.targets[rows]
+        return _InOrder(self, size)
+
+
+@dataclass(frozen=True)
+class _InOrder:
+    images: ImageSet
+    size: int
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.images), self.size):
+            rows = slice(start, start + self.size)
+            yield self.images.views(rows), self.images.targets[rows]
 
 
 def open_split(folder: Path, name: str, image_size: int) -> ImageSet:

@@ -99,6 +99,11 @@ class Watched:
     def open(self) -> int:
         return sum(state in OPEN for state in self.states.values())
 
+    def by_name(self) -> dict[str, str]:
+        """How each stands; a name that failed and was queued again while watched has failed."""
+        failed_last = sorted(self.states, key=lambda task: self.states[task] == "failed")
+        return {self.names[task]: self.states[task] for task in failed_last}
+
     def why(self, name: str) -> str:
         """The last word of a failed one."""
         log = next(

@@ -26,7 +26,7 @@ from octrobust.attack.search_model import SearchModel
 from octrobust.attack.speed import Speed, Spent
 from octrobust.config import Params
 from octrobust.data import phantom
-from octrobust.data.arrays import decode, stored_side, to_grey
+from octrobust.data.arrays import Batch, decode, stored_side, to_grey
 from octrobust.data.look_alikes import perceptual_hash
 from octrobust.distributed.share import Share
 from octrobust.evaluation.corruptions import CORRUPTIONS, corrupt
@@ -232,7 +232,7 @@ class _ShortFit(Clean):
             fit(
                 _model(params, one.frozen, device),
                 data,
-                lambda: self._validation(views),
+                _Timed(views, self.checked),
                 settings,
                 checkpoint=Path(folder) / "checkpoint.pt",
                 objective=self,
@@ -256,13 +256,22 @@ class _ShortFit(Clean):
         self.stamps.append(time.perf_counter())
         return super().loss(model, x, y, done, outputs, share)
 
-    def _validation(
-        self, views: NDArray[np.float32]
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        for _ in range(2):  # the first loads what is needed
-            self.checked.append(time.perf_counter())
-            yield views, np.arange(len(views)) % 2
-        self.checked.append(time.perf_counter())
+
+@dataclass(frozen=True)
+class _Timed:
+    """The same batch twice, the first of which loads what is needed; notes when each is due."""
+
+    views: NDArray[np.float32]
+    stamps: list[float]
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(len(self)):
+            self.stamps.append(time.perf_counter())
+            yield self.views, np.arange(len(self.views)) % 2
+        self.stamps.append(time.perf_counter())
 
 
 @contextmanager

@@ -270,10 +270,11 @@ def _attacked_passes(params: Params, way: Defence, settings: Fit, images: int) -
     if way.threshold == "moved":
         challenged += validation + images
     inner, precision = way.inner, settings.precision
-    yield Pass("fold", _steps(images, settings) + challenged / batch, 1, precision)
+    at_once = params.compute.predict_batch_size
+    yield Pass("fold", _steps(images, settings) + challenged / at_once, 1, precision)
     yield Pass("gradient", trained * inner.steps, batch, precision)
     yield Pass("gradient", challenged * inner.validation_steps, batch, precision)
-    yield Pass("validate", challenged, params.compute.predict_batch_size, precision)
+    yield Pass("validate", challenged, at_once, precision)
     if way.method == "trades":  # on the clean images as well
         yield Pass("train", trained, batch, precision, None, settings.optimizer)
 

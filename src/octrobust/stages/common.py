@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +68,7 @@ def array_files(arrays: Path, *splits: str) -> list[Path]:
 def clean_batches(arrays: Path, split: str, params: Params) -> Batches:
     """The clean images of a split in order, in batches of compute.predict_batch_size."""
     images = open_split(arrays, split, params.data.image_size)
-    return partial(images.batches, params.compute.predict_batch_size)
+    return images.batches(params.compute.predict_batch_size)
 
 
 def as_tensors(

@@ -142,9 +142,7 @@ def harden(
 
 def _validated(network: OCTClassifier, validation: Batches) -> dict[str, float]:
     """What the best epoch's row has, once more, as the model is with its line moved."""
-    batches = [
-        (outputs(network, torch.from_numpy(x)), torch.from_numpy(y)) for x, y in validation()
-    ]
+    batches = [(outputs(network, torch.from_numpy(x)), torch.from_numpy(y)) for x, y in validation]
     logits, targets = (torch.cat(part).cpu() for part in zip(*batches, strict=True))
     return {
         "validation_accuracy": (logits.argmax(1) == targets).double().mean().item(),

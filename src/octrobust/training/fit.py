@@ -220,7 +220,7 @@ class _Run:
         """Ranks take batches in turn; the sums are added in order, as by one process."""
         self.kept.eval()
         own = {}
-        for number, (images, targets) in enumerate(validation()):
+        for number, (images, targets) in enumerate(validation):
             if number % place.ranks() == place.rank():
                 own[f"{number:08d}"] = self._measure(images, targets)
         batches = [sums for _, sums in sorted(put_together(own).items())]

@@ -62,9 +62,14 @@ def place_threshold(model: OCTClassifier, objective: Objective, *images: Batches
     """
     device = next(model.parameters()).device
     own = {}
-    batches = enumerate(chain.from_iterable(part() for part in images))
-    shown = tqdm(batches, desc="the line between the classes", unit="batch", leave=False)
-    for number, (pixels, targets) in shown:
+    shown = tqdm(
+        chain.from_iterable(images),
+        "the line between the classes",
+        sum(len(part) for part in images),
+        unit="batch",
+        leave=False,
+    )
+    for number, (pixels, targets) in enumerate(shown):
         if number % place.ranks() != place.rank():
             continue
         x = torch.from_numpy(pixels).to(device, memory_format=torch.channels_last)
