@@ -26,6 +26,8 @@ from scripts.parameters import sections
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "explanation" / "results"
+# What the pictures of README show, by `make pictures`.
+SHOWN = ROOT / "docs" / "images" / "shown.json"
 PART = re.compile(r"(<!-- metrics: begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -62,6 +64,7 @@ def render(name: str) -> str:
             metrics=lambda path: read_json(metrics / f"{path}.json"),
             results=lambda name: read_json(RESULTS / f"{name}.json"),
             replayed=read_json(REPLAYED),
+            shown=read_json(SHOWN),
             notebooks=protocols.notebooks,
             params=config.load(ROOT / "params.yaml"),
             paper=paper,

@@ -1,3 +1,3 @@
 """octrobust: adversarial robustness of retinal OCT classifiers. Not for clinical use."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 from octrobust import tracking
 from octrobust.tracking.columns import DEFENDED, SHORT
 from octrobust.tracking.records import Candidate
+from scripts.pictures import HEADLINE
+from tests.conftest import ROOT
 from tests.servers import mlflow_server
 
 BETAS = (0.0001, 0.001, 0.01)
@@ -116,8 +119,9 @@ def page(browser: Browser) -> Iterator[Page]:
 def test_the_address_of_make_ui_has_the_headline_and_folds_the_stages(
     page: Page, shown: Shown
 ) -> None:
-    query = "workflowType=machine_learning&viewStateShareKey=headline"
-    page.goto(f"{shown.address}/#/experiments/{shown.experiment}/runs?{query}")
+    (printed,) = re.findall(r"MLflow: (http://\S+?)(/#\S+)\"", (ROOT / "Makefile").read_text())
+    assert printed[1] == f"/{HEADLINE}"
+    page.goto(shown.address + printed[1])
     for beta in BETAS:
         expect(page.get_by_role("link", name=f"beta={beta:g} ").first).to_be_visible()
     for column in (*SHORT.values(), DEFENDED):

@@ -29,7 +29,7 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: pa
 def cluster() -> Iterator[tuple[Server, int]]:
     """A cluster of its own in a temporary folder, on loopback, not run by root."""
     for driver in ("psycopg", "psycopg2"):
-        pytest.importorskip(driver, reason="pip install 'octrobust[postgresql]'")
+        pytest.importorskip(driver, reason="uv pip install -e '.[postgresql]'")
     if not BINARIES:
         pytest.skip("apt-get install postgresql")
     user = "postgres" if os.getuid() == 0 else None

@@ -85,7 +85,7 @@ def digests(checkout: Checkout) -> dict[str, str]:
 def test_what_one_clone_pushes_another_pulls_and_runs_nothing(
     trained: Checkout, s3: Mapping[str, str], tmp_path: Path
 ) -> None:
-    pytest.importorskip("dvc_s3", reason="pip install 'octrobust[s3]'")
+    pytest.importorskip("dvc_s3", reason="uv pip install -e '.[s3]'")
     remote = f"s3://{BUCKET}/dvc"
     trained.run("dvc", "remote", "add", "--default", "storage", remote)
     trained.run("dvc", "remote", "modify", "storage", "endpointurl", s3["MLFLOW_S3_ENDPOINT_URL"])

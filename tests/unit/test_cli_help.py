@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import typer
 from typer.testing import CliRunner
 
 from octrobust.cli import app
+from octrobust.planning import devices
+from scripts import blocks
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
@@ -77,12 +80,47 @@ def test_the_page_has_every_command(path: tuple[str, ...]) -> None:
     assert f"octrobust {' '.join(path)}" in PAGE
 
 
-def test_what_the_page_says_to_type_parses() -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line[:10] == "octrobust "]
-    assert len(lines) > 10
+def test_what_the_pages_say_to_type_parses() -> None:
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in blocks.documents())
+    typed = "\n".join(re.findall(r"```sh\n(.*?)```", texts, re.DOTALL)).replace("\\\n", " ")
+    lines = [line for line in typed.splitlines() if line.startswith("octrobust ")]
+    assert len(lines) > 30
     for line in lines:
         parse(line)
+        if gpu := re.search(r"--gpu (\S+)", line):
+            devices.find(gpu[1])
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("pre", "predict"),
+        ("predict --nea", "--nearest"),
+        ("predict --model hardened_o", "hardened_online"),
+        ("audit leakage --variant config_", "config_3"),
+        ("sweep queue attack.bet", "attack.beta=0.001"),
+        ("plan --gpu A100", "A100-80GB"),
+    ],
+)
+def test_the_shell_completes(
+    typed: str, offered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "models" / "hardened_online").mkdir(parents=True)
+    (tmp_path / "models" / "hardened_online" / "model.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    words = f"octrobust {typed}"
+    said = CliRunner().invoke(
+        app,
+        prog_name="octrobust",
+        env={
+            "_OCTROBUST_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        },
+    )
+    assert offered in said.stdout.splitlines()
 
 
 def test_exit_codes_are_in_the_help_and_on_the_page() -> None:

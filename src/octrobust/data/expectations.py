@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from octrobust import config
 from octrobust.data.index import IndexRow
@@ -69,26 +70,28 @@ def validate(
     from octrobust.data import data_docs, suites
 
     index = _read(raw_index)
+    bar = tqdm(desc="validate", total=4 + (settings.by == "patient"), unit="suite", leave=False)
     # Without their columns the other tables cannot be made, and the schema has failed anyway.
     known = _fingerprints(index) if set(COLUMNS) <= set(index.columns) else None
-    checked = [_check(suites.of_index(index, data, settings))]
+    checked = [_check(suites.of_index(index, data, settings), bar)]
     del index  # one table of all images at a time: there may be a hundred thousand
     rows = _concatenate({name: _read(splits / f"{name}.csv") for name in config.SPLITS})
-    checked.append(_check(suites.of_splits(rows, data, settings)))
+    checked.append(_check(suites.of_splits(rows, data, settings), bar))
     numbers: dict[str, Any] = {}
     alike: pd.DataFrame | None = None
     if known is not None and set(COLUMNS) <= set(rows.columns):
         patients, contents = _homes(rows, "patient"), _contents(rows, known)
-        checked.append(_check(suites.of_counts(rows, data, settings)))
-        checked.append(_check(suites.of_contents(contents)))
+        checked.append(_check(suites.of_counts(rows, data, settings), bar))
+        checked.append(_check(suites.of_contents(contents), bar))
         if settings.by == "patient":
-            checked.append(_check(suites.of_patients(patients)))
+            checked.append(_check(suites.of_patients(patients), bar))
         numbers["patients_in_two_splits"] = _in_two(patients)
         numbers["hashes_in_two_splits"] = _in_two(contents)
         alike = _look_alikes(rows)
         numbers["look_alikes_in_two_splits"] = len(alike)
         numbers["look_alikes_of_two_patients"] = int(alike["two_patients"].sum())
 
+    bar.close()
     data_docs.write(docs, checked)
     if alike is not None:
         alike.to_csv(docs / LOOK_ALIKES, index=False)
@@ -164,7 +167,7 @@ def _fingerprints(table: pd.DataFrame) -> NDArray[np.uint64]:
     return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
-def _check(suite: Suite) -> Checked:
+def _check(suite: Suite, bar: tqdm[Any]) -> Checked:
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -187,6 +190,7 @@ def _check(suite: Suite) -> Checked:
             "unexpected_index_column_names": suite.keys,
         },
     )
+    bar.update()
     found, rows = _failures(suite, result), len(suite.table)
     return Checked(suite.name, suite.about, rows, result, len(result.results), found)
 

@@ -73,7 +73,7 @@ def download() -> Path:
         import kagglehub
     except ImportError:
         raise UserError(
-            f"data.source kermany: {_GIVE}, or `uv pip install 'octrobust[kaggle]'` to fetch it"
+            f"data.source kermany: {_GIVE}, or `uv pip install -e '.[kaggle]'` to fetch it"
         ) from None
     try:
         return Path(kagglehub.dataset_download(DATASET))

@@ -36,7 +36,7 @@ def images(params: config.Params) -> Iterator[Finding]:
             what = f"data.{key}: {path} is not there"
             yield Finding("images", "problem", what, f"correct data.{key} in params.yaml")
     elif util.find_spec("kagglehub") is None:
-        mend = "set data.root or data.archive, or run `pip install 'octrobust[kaggle]'`"
+        mend = "set data.root or data.archive, or run `uv pip install -e '.[kaggle]'`"
         yield Finding("images", "problem", "Kermany's set: no copy named, no kagglehub", mend)
     else:
         yield Finding("images", "ok", "Kermany's set, downloaded by `dvc repro`")

@@ -56,7 +56,7 @@ def submit(command: list[str], compute: Compute) -> Any:
         import submitit
     except ImportError:
         raise UserError(
-            "compute.launcher: submitit is not installed: pip install 'octrobust[slurm]'"
+            "compute.launcher: submitit is not installed: `uv pip install -e '.[slurm]'`"
         ) from None
     slurm = compute.slurm
     folder = project_home() / ".octrobust" / "jobs" / "%j"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from octrobust.config import Params
 from octrobust.files import atomic_folder
@@ -230,17 +231,18 @@ def all_figures(
     least and the most visible successes."""
     negative, positive = params.data.classes
     figures = (
-        example_figure(2, examples[0], negative, positive),
-        example_figure(3, examples[1], positive, negative),
-        gallery_figure(*gallery),
-        robustness_figure(results, params),
-        matrix_figure(results),
-        distortion_figure(results),
-        confusion_figure(results, params),
-        reliability_figure(results),
-        curves_figure(results),
+        partial(example_figure, 2, examples[0], negative, positive),
+        partial(example_figure, 3, examples[1], positive, negative),
+        partial(gallery_figure, *gallery),
+        partial(robustness_figure, results, params),
+        partial(matrix_figure, results),
+        partial(distortion_figure, results),
+        partial(confusion_figure, results, params),
+        partial(reliability_figure, results),
+        partial(curves_figure, results),
     )
-    return {figure.name: figure for figure in figures}
+    drawn = [draw() for draw in tqdm(figures, "report", unit="figure", leave=False)]
+    return {figure.name: figure for figure in drawn}
 
 
 def write_figures(folder: Path, figures: dict[str, FigureView]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from tqdm import tqdm
 
 from octrobust.attack.shards import AdversarialSet, open_adversarial
 from octrobust.config import Params, middle
@@ -65,7 +66,7 @@ def evaluate(
     validation = open_split(arrays, "validation", params.data.image_size)
     budget = middle(params.evaluate.battery.l2)
     own: dict[str, dict[str, Any]] = {}
-    for name in dealt(params.models()):
+    for name in tqdm(dealt(params.models()), "evaluate", unit="model", leave=False):
         network = load_model(models / name, device)
         positive = {CLEAN: clean_scores(network, images, params.compute.predict_batch_size)}
         positive |= {source: adversarial_scores(network, found) for source, found in sets.items()}

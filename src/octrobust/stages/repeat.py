@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from octrobust.attack.shards import open_adversarial
 from octrobust.config import Params
@@ -94,7 +95,8 @@ def _measure(params: Params, arrays: Path, room: Path) -> dict[str, Any]:
     images = open_split(arrays, "test", params.data.image_size)
     static = open_adversarial(room / "adversarial" / "test")
     budgets, found = sorted(params.evaluate.battery.l2), {}
-    for name in dealt([params.attack.target, *params.hardened()]):
+    own = dealt([params.attack.target, *params.hardened()])
+    for name in tqdm(own, "repeat: measured", unit="model", leave=False):
         network = load_model(room / "models" / name, device)
         clean = clean_scores(network, images, params.compute.predict_batch_size)
         left = pgd_accuracies(params, network, images, budgets)

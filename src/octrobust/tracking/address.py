@@ -100,7 +100,7 @@ def _probe_database(uri: str, seconds: float) -> None:
         engine.connect().close()
     except ImportError as error:
         raise OSError(
-            f"{error}: install its driver, as pip install 'octrobust[postgresql]'"
+            f"{error}: install its driver, as `uv pip install -e '.[postgresql]'`"
         ) from None
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip()
