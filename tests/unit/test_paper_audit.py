@@ -1,4 +1,4 @@
-"""docs/explanation/paper-audit.md says in words no more than its committed figures show."""
+"""docs/paper-audit.md says in words no more than its committed figures show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 FOUND = read_json(REPLAYED)
 LEAKAGE = read_json(blocks.RESULTS / "leakage.json")
 SAMPLE = read_json(blocks.RESULTS / "leakage-sample.json")
-TEXT = (ROOT / "docs/explanation/paper-audit.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs/paper-audit.md").read_text(encoding="utf-8")
 CHANCE = 0.5
 
 

@@ -52,7 +52,7 @@ def replay_table(results: Results) -> Table:
         "Wagner's L2, no L1 term), a fresh model at a high learning rate, and an optimiser that "
         "steps on the images it is measured on. Its numbers show a way of measuring, not a "
         f"model's robustness; their {percent(confidence, 0)} intervals are Wilson's, with images "
-        "as the sample. docs/explanation/paper-audit.md tells the story.",
+        "as the sample. docs/paper-audit.md tells the story.",
         bold=3,
     )
 

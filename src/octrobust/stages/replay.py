@@ -33,7 +33,7 @@ Images = tuple[Tensor, Tensor]  # (N, C, S, S) float32 in [0, 1] and (N,) int64
 
 
 def replay(params: Params, name: str, arrays: Path, metrics: Path) -> None:
-    """Replay ``replay.NAME``, see docs/explanation/paper-audit.md for what is known and what is
+    """Replay ``replay.NAME``, see docs/paper-audit.md for what is known and what is
     assumed.
 
     A fresh model, not attack.target, is trained for part of an epoch at a high rate; attacked by
