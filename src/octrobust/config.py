@@ -385,10 +385,10 @@ class Compute(Section):
     attack_batch_size: Positive | None
     shard_size: Positive
     launcher: Literal["none", "torchrun", "submitit"]
-    processes: Positive
-    nodes: Positive
+    processes: Annotated[int, Field(gt=0, le=MOST_AT_ONCE)]
+    nodes: Annotated[int, Field(gt=0, le=MOST_AT_ONCE)]
     rendezvous: Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")] | None
-    restarts: NonNegative
+    restarts: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)]
     slurm: Slurm
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import DTypeLike
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -64,12 +66,17 @@ def scratch(name: str) -> Path:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes `path`'s place only on success."""
+def atomic_path(path: Path, *, of_many: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes `path`'s place only on success.
+
+    Args:
+        of_many: in a folder of so many files that to look there for what a kill left would take
+            longer than to write one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f"{PARTIAL}{path.name}.", suffix=path.suffix
-    )
+    if not of_many:
+        _remove_stale(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     temporary.chmod(0o644)
@@ -84,18 +91,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; it takes `path`'s place only on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f"{PARTIAL}{path.name}."
-    for stale in path.parent.glob(f"{prefix}*"):  # left by a kill
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+    _remove_stale(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     temporary.chmod(0o755)  # mkdtemp's 0o700 would shut others out of the results
+    former = temporary.with_name(f"{temporary.name}.former")
     try:
         yield temporary
+        # A kill finds the old folder, none, or the new one: never a part of one.
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(former)
         temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if former.exists() and not path.exists():
+            former.rename(path)
+        for folder in (temporary, former):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(path: Path) -> str:
+    """Of the unfinished form of `path`; it names the process that is at it."""
+    return f"{PARTIAL}{path.name}.{os.getpid()}."
+
+
+def _remove_stale(path: Path) -> None:
+    """What a killed process left of `path`'s unfinished forms."""
+    beginning = f"{PARTIAL}{path.name}."
+    for stale in path.parent.glob(f"{glob.escape(beginning)}*"):
+        owner = stale.name.removeprefix(beginning).partition(".")[0]
+        if owner.isdigit() and psutil.pid_exists(int(owner)):
+            continue
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> MemoryMap:

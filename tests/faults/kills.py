@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -33,11 +34,13 @@ class Tally:
         sent: kills that met a living process.
         finished_first: runs that were done before their kill.
         steps: epochs and shards found finished after each kill.
+        writing: kills that met a file or folder being written.
     """
 
     sent: int = 0
     finished_first: int = 0
     steps: list[int] = field(default_factory=list)
+    writing: int = 0
 
 
 class Victim:
@@ -50,7 +53,7 @@ class Victim:
 
     def __init__(self, checkout: Checkout, stage: str) -> None:
         self.checkout, self.root = checkout, checkout.root
-        self.logfile = self.root / "killed.log"
+        self.logfile, self.read = self.root / "killed.log", 0
         entry = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
         self.command = [sys.executable, *entry["cmd"].split()[1:]]
         self.outs = [self.root / out["path"] for out in entry["outs"]]
@@ -62,9 +65,14 @@ class Victim:
         return {str(f.relative_to(self.root)): _digest(f) for f in files if f.is_file()}
 
     def forget(self) -> None:
-        """Remove the results: the stage is to be run again from nothing."""
+        """Remove the results: the stage is to be run again from nothing; and what was said."""
         for out in self.outs:
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+        self.listen()
+
+    def listen(self) -> None:
+        """From here on: other tests write to the same log."""
+        self.read = self.logfile.stat().st_size if self.logfile.exists() else 0
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.logfile.open("ab") as log:
@@ -96,7 +104,8 @@ class Victim:
         return time.monotonic() - started
 
     def log(self) -> str:
-        return self.logfile.read_text() if self.logfile.exists() else ""
+        """What was said since it was listened to."""
+        return self.logfile.read_bytes()[self.read :].decode() if self.logfile.exists() else ""
 
     def assert_nothing_half_written(self) -> None:
         """A result is there as it must be, or it is not there."""
@@ -119,9 +128,10 @@ class Victim:
         return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
     def leftovers(self) -> list[Path]:
-        """Unfinished files within the results and in scratch."""
+        """Unfinished files and folders beside the results, in them, and in scratch."""
         rooms = [out for out in self.outs if out.is_dir()] + [self.root / SCRATCH]
-        return [path for room in rooms for path in room.rglob(f"{PARTIAL}*")]
+        found = {path for room in rooms for path in room.rglob(f"{PARTIAL}*")}
+        return sorted(found | {p for out in self.outs for p in out.parent.glob(f"{PARTIAL}*")})
 
 
 def _digest(path: Path) -> str:
@@ -144,17 +154,23 @@ def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
     assert victim.contents() == victim.reference
     tally = Tally()
     while tally.sent < kills:
-        victim.forget()
+        # DVC removes the results before a stage; who types its command does not.
+        victim.forget() if rng.random() < 0.7 else victim.listen()
         epochs, shards = 0, victim.shards()
         for _ in range(5):  # then it may finish
+            victim.listen()
             if not victim.kill_after(rng.uniform(0.3, 1.0) * whole):
                 tally.finished_first += 1
                 break
             tally.sent += 1
+            tally.writing += bool(victim.leftovers())
             victim.assert_nothing_half_written()
             # Once all results are there, scratch may be on its way out.
             if victim.contents().keys() != victim.reference.keys():
+                trained = [int(n) for n in re.findall(r"epoch (\d+)/\d+: loss", victim.log())]
                 assert victim.epochs() >= epochs, "a finished epoch was lost"
+                assert victim.epochs() >= max(trained, default=0) - 1, "epochs are made again"
+                assert not trained or min(trained) == epochs + 1, "it did not go on where it was"
                 now = victim.shards()
                 assert shards.items() <= now.items(), "a finished shard was lost or made again"
                 epochs, shards = victim.epochs(), now

@@ -43,7 +43,7 @@ def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def refused(victim: Victim) -> str:
     """The last line that the stage says, which must be an error of one line with exit code 2."""
-    victim.logfile.unlink(missing_ok=True)
+    victim.listen()
     assert victim.start().wait(300) == 2, victim.log()
     said = victim.log()
     assert "Traceback" not in said

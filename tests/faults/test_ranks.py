@@ -102,7 +102,6 @@ def test_a_launcher_killed_at_random(on_two_ranks: Victim) -> None:
 def test_an_interrupt_is_said_once(on_two_ranks: Victim) -> None:
     victim = on_two_ranks
     victim.forget()
-    victim.logfile.unlink(missing_ok=True)
     process = victim.start()
     wait_until(victim.epochs, process, victim)
     ranks = ranks_of(process.pid)

@@ -190,6 +190,7 @@ INCONSISTENT: dict[str, tuple[str, object, str]] = {
     "a battery on no model": ("evaluate.battery.models", ["no"], "evaluate.battery.models"),
     "one model twice": ("evaluate.battery.models", ["config_1"] * 2, "evaluate.battery.models"),
     "one budget twice": ("evaluate.battery.l2", [0.5, 1.0, 0.5], "evaluate.battery.l2"),
+    "two billion processes": ("compute.processes", 2**31 - 1, "compute.processes"),
     "one seed twice": ("evaluate.seeds", [4, 4], "evaluate.seeds"),
     "one severity twice": (
         "evaluate.corruption_severities",

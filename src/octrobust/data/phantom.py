@@ -110,7 +110,7 @@ def _run(tasks: Sequence[_Task], workers: int) -> Iterator[None]:
 def _write(task: _Task) -> None:
     image = Image.fromarray(scan(task.label, task.patient, task.number, task.seed))
     name = f"{task.label}-{task.patient}-{task.number}.jpeg"
-    with atomic_path(task.out / task.label / name) as temporary:
+    with atomic_path(task.out / task.label / name, of_many=True) as temporary:
         image.save(temporary, format="JPEG", quality=JPEG_QUALITY)
 
 

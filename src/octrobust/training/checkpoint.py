@@ -10,13 +10,11 @@ import torch
 from tqdm import tqdm
 
 from octrobust.errors import UserError
-from octrobust.files import PARTIAL, atomic_path
+from octrobust.files import atomic_path
 from octrobust.model.torch_file import read_torch
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    for stale in path.parent.glob(f"{PARTIAL}{path.name}.*"):  # as large as itself, after a kill
-        stale.unlink()
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
