@@ -44,7 +44,7 @@ TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: export OMP_NUM_THREADS = 1
 
 faults: setup ## kill the stages at random moments, a hundred times, and look at what is left
-	python -m pytest -m faults -s tests/faults
+	FAULTS_TABLE=benchmarks/results/faults.json python -m pytest -m faults -s tests/faults
 
 PEERS := .octrobust/scratch/benchmarks/peers
 

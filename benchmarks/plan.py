@@ -42,7 +42,8 @@ def main(
     runs.append({"name": TOTAL, "planned": total, "measured": whole, "judged": whole > 0})
     text = (
         f"{params.data.source}, {params.data.image_size} px. Measured: by the run's own records, "
-        "without a process's start. The total is from the first stage's start to the last one's "
+        "without a process's start; the report's from the end of the stage before it. "
+        "The total is from the first stage's start to the last one's "
         f"end. The calibration took {rates['seconds']:.0f} s; stages under {JUDGED:g} s are not "
         "judged."
     )
@@ -77,13 +78,18 @@ def measured(checkout: Path) -> tuple[dict[str, float], float]:
     real = [run for run in runs if "octrobust.rebuilt" not in run.data.tags and run.info.end_time]
     keys = [run.data.tags.get("octrobust.experiment") for run in real]
     own = [run for run, key in zip(real, keys, strict=True) if key and key == keys[0]]
+    kinds = [(run, run.data.tags.get("octrobust.kind")) for run in reversed(own)]
+    done = [run for run, kind in kinds if kind == "stage"]
     stages = {
         run.data.tags["octrobust.stage"]: (run.info.end_time - run.info.start_time) / 1e3
-        for run in reversed(own)
-        if run.data.tags.get("octrobust.kind") == "stage"
+        for run in done
     }
     if not stages:
         raise UserError(f"{store} has no finished stage")
+    # The report's record is the experiment's, and begins with it.
+    for run in (run for run, kind in kinds if kind == "summary"):
+        before = [one.info.end_time for one in done if one.info.end_time < run.info.end_time]
+        stages["report"] = (run.info.end_time - max(before)) / 1e3
     first, last = min(r.info.start_time for r in own), max(r.info.end_time for r in own)
     return stages, (last - first) / 1e3
 

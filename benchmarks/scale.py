@@ -28,7 +28,20 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 PACKAGES = ("octrobust", "torch", "numpy", "pandas", "great-expectations", "pillow")
 SCANS = 4  # of a patient
 BASE_PATIENTS = 25  # of each class, that the others are varied from
-SHARES = {"train": 0.4, "validation": 0.05, "test": 0.05, "extra": 0.1}
+# All images are in a split, so that every stage which reads them all does; only `attack@test`,
+# adaptive, battery and evaluate are of the test split alone.
+SHARES = {"train": 0.6, "validation": 0.1, "test": 0.2, "extra": 0.1}
+# Of the stages that do not read all images, the splits that they read.
+READ = {
+    "train@config_1": ("train", "validation"),
+    "attack@train": ("train",),
+    "attack@test": ("test",),
+    "harden@static": ("train", "extra", "train", "validation"),  # clean, and attacked
+    "adaptive@hardened_static": ("test",),
+    "battery@config_1": ("test",),
+    "evaluate": ("test", "validation"),
+    "report": ("test",),
+}
 STAGES = (
     *("ingest", "split", "validate", "prepare", "train@config_1", "attack@train", "attack@test"),
     *("harden@static", "adaptive@hardened_static", "battery@config_1", "evaluate", "report"),
@@ -63,7 +76,9 @@ def main(
             found = _measure(checkout, stage)
             typer.echo(f"{found['seconds']:.1f} s, {found['own_mib']:.0f} MiB", err=True)
             revision = document["machine"]["revision"]
-            run = {"name": stage, "images": count, "revision": revision, **found}
+            handled = round(count * sum(SHARES[name] for name in READ.get(stage, SHARES)))
+            run = {"name": stage, "images": count, "handled": handled, "revision": revision}
+            run |= found
             document["runs"].append(run)
             write_json(path, document)
             tables.write(path, document)

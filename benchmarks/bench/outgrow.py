@@ -12,7 +12,9 @@ from bench.statistics import Document, good, names, of
 MEMORY_RATIO, TIME_SLACK, WAIT, TRAINING_TIMES, PLAN_OFF = 1.2, 1.15, 0.05, 3.0, 0.25
 TITLES = {
     "decoders": "Decoders side by side",
+    "faults": "What was survived",
     "plan": "The plan against a finished run",
+    "ranks": "One process and several",
     "scale": "Memory and time against size",
     "training": "Training side by side",
 }
@@ -119,19 +121,39 @@ def _scale(document: Document) -> list[str]:
         memory, seconds = large["own_mib"] / small["own_mib"], large["seconds"] / small["seconds"]
         rows.append(
             [
-                *(name, number(small["own_mib"]), number(large["own_mib"]), number(memory)),
+                *(
+                    name,
+                    f"{small['handled']} / {large['handled']}",
+                    number(small["own_mib"]),
+                    number(large["own_mib"]),
+                    number(memory),
+                ),
                 *(number(small["rss_mib"]), number(large["rss_mib"])),
                 *(number(small["seconds"]), number(large["seconds"]), number(seconds)),
             ]
         )
     few, many = about["small"], about["large"]
-    head = ["stage", f"own memory, {few}: MiB", f"{many}: MiB", "ratio", f"RSS, {few}: MiB"]
+    head = [
+        "stage",
+        "images read",
+        f"own memory, {few}: MiB",
+        f"{many}: MiB",
+        "ratio",
+        f"RSS, {few}: MiB",
+    ]
     return [
         f"{few} and {many} scans of real size (496 px high, JPEG), {about['size']} px into the "
         "network; attack and training cut to a few iterations, a process a stage, start-up "
         "included. *Own memory* is the peak of what the process itself holds; RSS also counts the "
         "pages of mapped files, a cache that the kernel takes back when memory is short.",
         table([*head, f"{many}: MiB", f"{few}: s", f"{many}: s", "ratio"], rows),
+        "Revisions: "
+        + ", ".join(
+            f"{name} {large['revision'][:7]}"
+            for name in names(document)
+            if (large := _pair(document, name)[1])
+        )
+        + ".",
     ]
 
 
@@ -170,6 +192,45 @@ def _plan(document: Document) -> list[str]:
     ]
 
 
+def _faults(document: Document) -> list[str]:
+    rows = [
+        [f"`{run['name']}`", run["counted"], run["date"], run["revision"][:7]]
+        for run in document["runs"]
+    ]
+    return [
+        "By `make faults`, the tests in `tests/faults`; every one that is here passed up to where "
+        "it counted, and compared the results with those of a run that was left alone.",
+        table(["test", "counted", "date", "revision"], rows, numbers=False),
+    ]
+
+
+def _ranks(document: Document) -> list[str]:
+    about, runs = document["about"], document["runs"]
+    rows = [
+        [
+            run["name"],
+            *(number(run[task]["work"]) for task in ("train", "attack")),
+            *(number(run[task]["whole"]) for task in ("train", "attack")),
+            *(f"{run[name]:.1e}" for name in ("weights_apart", "statistics_apart")),
+            *(f"{run[name]:.4f}" for name in ("train_loss", "validation_loss")),
+            f"{run['validation_accuracy']:.0%}",
+            "yes" if run["same_set"] else "**no**",
+        ]
+        for run in runs
+    ]
+    head = ["ranks", "training, s", "attack, s", "with the start, s", "with the start, s"]
+    head += ["weights apart", "statistics apart", "train loss", "validation loss"]
+    return [
+        f"{about['size']} px; `train.variants.{about['variant']}`, batch {about['batch']}, "
+        f"{about['epochs']} epochs of {about['trained']} images; EAD ({about['solver']}) on "
+        f"{about['attacked']} test images, on the first row's model. Ranks share "
+        f"{document['machine']['threads']} threads. Apart: relative L2 distance from the first "
+        "row's model, of weights and of BatchNorm's running statistics; losses and accuracy: of "
+        "the last epoch. The set: rows, successes and distances against the first row's.",
+        table([*head, "validation accuracy", "same set"], rows),
+    ]
+
+
 def _off(run: dict[str, Any]) -> str:
     return f"{run['planned'] / run['measured'] - 1:+.0%}" if run["measured"] else "–"
 
@@ -187,7 +248,14 @@ def _yes(reached: bool) -> str:
     return "yes" if reached else "**no**"
 
 
-TABLES = {"decoders": _decoders, "plan": _plan, "scale": _scale, "training": _training}
+TABLES = {
+    "decoders": _decoders,
+    "faults": _faults,
+    "plan": _plan,
+    "ranks": _ranks,
+    "scale": _scale,
+    "training": _training,
+}
 VERDICTS = {
     "plan": _plan_verdicts,
     "scale": _scale_verdicts,

@@ -121,9 +121,9 @@ class Stamped(fit_loop.Clean):
     def __init__(self) -> None:
         self.stamps: list[float] = []
 
-    def loss(self, model: nn.Module, x: Tensor, y: Tensor, done: float) -> tuple[Tensor, Tensor]:
+    def loss(self, model: nn.Module, *step: Any) -> tuple[Tensor, Tensor]:
         self.stamps.append(time.perf_counter())
-        return super().loss(model, x, y, done)
+        return super().loss(model, *step)
 
 
 def _summary(stamps: list[float], batch: int, steps: int) -> Spec:

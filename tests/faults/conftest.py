@@ -1,12 +1,22 @@
-"""Checkouts that were never killed."""
+"""Checkouts that were never killed, and a record of what was tried."""
 
 from __future__ import annotations
 
 import copy
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from octrobust.files import read_json, write_json
+from octrobust.tracking.provenance import revision
+from tests.conftest import ROOT
 from tests.pipeline.conftest import TINY, Checkout, new_checkout, update
+
+Note = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +42,39 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.run("git", "add", "--all")
     checkout.run("git", "commit", "--quiet", "--message", "trained")
     return checkout
+
+
+@pytest.fixture(scope="session")
+def _record() -> Iterator[dict[str, str]]:
+    """What was counted, by test, into the table that FAULTS_TABLE names: `make faults` does."""
+    found: dict[str, str] = {}
+    yield found
+    path = Path(os.environ.get("FAULTS_TABLE", ""))
+    if not found or path.suffix != ".json":
+        return
+    sys.path.append(str(ROOT / "benchmarks"))
+    from bench import machine, tables
+
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    when = f"{datetime.now(UTC):%Y-%m-%d}"
+    told = {"revision": revision(ROOT).get("Git revision", "unknown"), "date": when}
+    new = {name: {"name": name, "counted": text, **told} for name, text in found.items()}
+    known = {one["name"]: one for one in read_json(path)["runs"]} if path.exists() else {}
+    document = {
+        "kind": "faults",
+        "machine": machine.describe(threads, ("octrobust", "torch", "dvc", "mlflow")),
+        "runs": sorted((known | new).values(), key=lambda one: one["name"]),
+    }
+    write_json(path, document)
+    tables.write(path, document)
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest, _record: dict[str, str]) -> Note:
+    """Say and keep what a test counted."""
+
+    def keep(text: str) -> None:
+        print(f"\n{text}")
+        _record[request.node.nodeid.removeprefix("tests/faults/")] = text
+
+    return keep

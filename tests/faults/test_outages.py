@@ -18,6 +18,7 @@ from octrobust import tracking
 from octrobust.tracking import attempt, records
 from octrobust.tracking.address import UnavailableError
 from octrobust.tracking.store import Store
+from tests.faults.conftest import Note
 from tests.faults.tracked import make_project, put, run_stage, story, try_every_time
 from tests.pipeline.conftest import TINY, Checkout, new_checkout
 from tests.servers import Relay, Server, mlflow_server
@@ -112,7 +113,7 @@ def log_through_a_cut(
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
 def test_a_connection_cut_anywhere_leaves_nothing_twice(
-    lost: str, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lost: str, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: Note
 ) -> None:
     """At every fifth message of the log of two stages, from the first to the last."""
     stories, message, step = [], 2, 5
@@ -124,7 +125,7 @@ def test_a_connection_cut_anywhere_leaves_nothing_twice(
         if not was_cut:
             break
         message += step
-    print(f"\n{lost} lost: {len(stories) - 1} cuts survived")
+    note(f"{len(stories) - 1} cuts survived")
     assert len(stories) > 10, "the log was not cut often enough to say anything"
     whole = stories[-1]
     for number, told in enumerate(stories):
@@ -139,6 +140,7 @@ def test_stages_go_on_without_their_tracker(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    note: Note,
 ) -> None:
     """The tracker fails in the middle of a record, and every stage tries again: the worst case."""
     uri = f"http://127.0.0.1:{relay.port}"
@@ -152,7 +154,7 @@ def test_stages_go_on_without_their_tracker(
         relay.then = server[0].kill if outage == "killed" else server[0].hang
     held = [run_stage(stage) for stage in [*STAGES, "report"]]
     said = capsys.readouterr().err.splitlines()
-    print(f"\n{outage}: stages held up {', '.join(f'{each:.1f}' for each in held)} s")
+    note(f"stages held up {', '.join(f'{each:.1f}' for each in held)} s")
     assert max(held[:-1]) < attempt._LONGEST + 5
     assert held[-1] < 2 * attempt._LONGEST + 5
     assert len(said) == 1, said
@@ -196,7 +198,11 @@ def sweep(project: Path, number: int, uri: str | None) -> None:
 
 @pytest.mark.parametrize("where", ["one checkout", "a checkout each, one database"])
 def test_eight_sweeps_at_once(
-    where: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    where: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    note: Note,
 ) -> None:
     """On a store that none of them finds there: 168 runs, no error, none missing, none twice."""
     project = tmp_path / "project"
@@ -216,7 +222,7 @@ def test_eight_sweeps_at_once(
     assert [each.exitcode for each in sweeps] == [0] * 8
     said = capfd.readouterr().err.splitlines()
     with capfd.disabled():
-        print(f"\n{where}: {said or 'nothing said'}")
+        note(f"eight sweeps; {said or 'nothing said'}")
     homes = [project] if alone else [project / f"clone-{number}" for number in range(8)]
     left = [home for home in homes if records.pending(home)[0]]
     if alone:
@@ -239,7 +245,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def test_a_repro_goes_on_while_its_server_hangs_and_dies(
-    checkout: Checkout, server: tuple[Server, int], relay: Relay
+    checkout: Checkout, server: tuple[Server, int], relay: Relay, note: Note
 ) -> None:
     """DVC's own run of the stages up to an attack; the server hangs when it is first logged to."""
     uri = f"http://127.0.0.1:{relay.port}"
@@ -276,4 +282,4 @@ def test_a_repro_goes_on_while_its_server_hangs_and_dies(
     (train,) = (run for run in children if run["stage"] == "train@config_1")
     measured = checkout.json("metrics/train/config_1.json")
     assert train["metrics"]["validation_accuracy"] == measured["validation_accuracy"]
-    print(f"\nrepro of {len(stages)} stages in {took:.0f} s; then {first.splitlines()[-1]}")
+    note(f"repro of {len(stages)} stages in {took:.0f} s; then {first.splitlines()[-1]}")

@@ -15,6 +15,7 @@ import pytest
 from octrobust import tracking
 from octrobust.tracking import attempt, records
 from octrobust.tracking.address import UnavailableError, probe
+from tests.faults.conftest import Note
 from tests.faults.test_outages import STAGES, complete, without_settings
 from tests.faults.tracked import make_project, run_stage, try_every_time
 from tests.servers import Relay, Server, free_port, mlflow_server
@@ -94,6 +95,7 @@ def test_stages_go_on_without_their_database(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    note: Note,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     run_stage("train@a")  # the tables are there from now on
@@ -105,8 +107,7 @@ def test_stages_go_on_without_their_database(
     held = [run_stage(stage) for stage in [*STAGES[1:3], "report"]]
     assert relay.at is None, "the outage came too late"
     said = capsys.readouterr().err.splitlines()
-    print(f"\n{outage}: stages held up {', '.join(f'{each:.1f}' for each in held)} s")
-    print(said[0])
+    note(f"stages held up {', '.join(f'{each:.1f}' for each in held)} s; {said[0]}")
     assert max(held[:-1]) < attempt._LONGEST + 5
     assert held[-1] < 2 * attempt._LONGEST + 5
     assert len(said) == 1, said

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.faults.conftest import Note
 from tests.faults.kills import SCRATCH, Victim, kill_often
 from tests.faults.ranks import compute, ended, ranks_of, two_hosts, wait_until
 from tests.faults.test_disk import mounted, refused
@@ -94,9 +95,9 @@ def test_a_rank_killed_in_a_fit(on_two_ranks: Victim) -> None:
     assert not victim.leftovers()
 
 
-def test_a_launcher_killed_at_random(on_two_ranks: Victim) -> None:
+def test_a_launcher_killed_at_random(on_two_ranks: Victim, note: Note) -> None:
     tally = kill_often(on_two_ranks, 4, random.Random(3))
-    print(f"\n{tally.sent} kills survived, {tally.finished_first} runs were done first")
+    note(f"{tally.sent} kills survived, {tally.finished_first} runs were done first")
 
 
 def test_an_interrupt_is_said_once(on_two_ranks: Victim) -> None:

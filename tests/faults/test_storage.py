@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from octrobust import tracking
+from tests.faults.conftest import Note
 from tests.faults.test_outages import complete, project, without_settings
 from tests.faults.tracked import put
 from tests.pipeline.conftest import Checkout
@@ -83,7 +84,7 @@ def digests(checkout: Checkout) -> dict[str, str]:
 
 
 def test_what_one_clone_pushes_another_pulls_and_runs_nothing(
-    trained: Checkout, s3: Mapping[str, str], tmp_path: Path
+    trained: Checkout, s3: Mapping[str, str], tmp_path: Path, note: Note
 ) -> None:
     pytest.importorskip("dvc_s3", reason="uv pip install -e '.[s3]'")
     remote = f"s3://{BUCKET}/dvc"
@@ -99,7 +100,7 @@ def test_what_one_clone_pushes_another_pulls_and_runs_nothing(
     clone = Checkout(tmp_path / "clone")
     # Only these stages were run: a bare `dvc pull` asks for every other as well.
     pulled = clone.run("dvc", "pull", "--with-deps", STAGE).stdout
-    print(f"\n{pushed.splitlines()[-1]}; {pulled.splitlines()[-1]}")
+    note(f"{pushed.splitlines()[-1]}; {pulled.splitlines()[-1]}")
     assert digests(clone) == digests(trained)
     again = clone.run("dvc", "repro", STAGE).stdout
     assert "Running stage" not in again

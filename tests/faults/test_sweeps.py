@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.conftest import Note
 from tests.faults.kills import Victim
 from tests.pipeline.conftest import Checkout
 
@@ -54,7 +55,9 @@ def stages_at_work(checkout: Checkout) -> list[tuple[str, str]]:
     return found
 
 
-def test_two_workers_a_device_each_make_what_one_makes(trained: Checkout, tmp_path: Path) -> None:
+def test_two_workers_a_device_each_make_what_one_makes(
+    trained: Checkout, tmp_path: Path, note: Note
+) -> None:
     one_by_one = Checkout(tmp_path / "two")
     shutil.copytree(trained.root, one_by_one.root, symlinks=True)
     for name, beta in BETAS.items():
@@ -86,7 +89,7 @@ def test_two_workers_a_device_each_make_what_one_makes(trained: Checkout, tmp_pa
         for stage in STAGES:
             alone, queued = (Victim(each, stage).contents() for each in (one_by_one, trained))
             assert queued == alone, (name, stage)
-    print(f"\n{len(BETAS)} experiments on 2 workers, {together} samples with both at work")
+    note(f"{len(BETAS)} experiments on 2 workers, {together} samples with both at work")
 
 
 def test_every_queued_experiment_is_remembered(trained: Checkout) -> None:
