@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import hashlib
 import json
@@ -99,6 +100,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         # A kill finds the old folder, none, or the new one: never a part of one.
         if path.exists():
+            if not path.is_dir():  # somebody's file: not ours to remove
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
             path.rename(former)
         temporary.replace(path)
     finally:
