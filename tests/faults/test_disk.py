@@ -50,13 +50,23 @@ def refused(victim: Victim) -> str:
     return said.strip().splitlines()[-1]
 
 
+# What a stage reads from the place itself.
+READ = {
+    ("prepare", "data"): ("raw", "splits"),
+    ("attack@train", "data"): ("arrays",),
+    ("harden@static", "models"): ("config_1",),
+}
 CASES = [
     ("prepare", "data", "full"),
+    ("prepare", "data", "read-only"),
     ("train@config_1", "models", "full"),
-    ("train@config_1", str(SCRATCH), "full"),
-    ("attack@train", str(SCRATCH), "full"),
     ("train@config_1", "models", "read-only"),
+    ("train@config_1", str(SCRATCH), "full"),
+    ("attack@train", "data", "full"),
+    ("attack@train", str(SCRATCH), "full"),
     ("attack@train", str(SCRATCH), "read-only"),
+    ("harden@static", "models", "full"),
+    ("harden@static", str(SCRATCH), "full"),
 ]
 ROOM = {"data": 60_000, "models": 10_000_000, str(SCRATCH): 8_192}  # bytes beside the input
 
@@ -68,13 +78,15 @@ def test_a_disk_that_takes_no_more(stage: str, place: str, how: str, finished: C
     victim.forget()
     folder, aside = finished.root / place, finished.root / "aside"
     folder.rename(aside)
-    inputs = [aside / "raw", aside / "splits"] if place == "data" else []
+    inputs = [aside / name for name in READ.get((stage, place), ())]
     files = [file for part in inputs for file in part.rglob("*")]
     room = ROOM[place] + sum(-(-file.stat().st_size // 4096) * 4096 for file in files)
     try:
-        with mounted(folder, "ro" if how == "read-only" else f"size={room}"):
+        with mounted(folder, f"size={room}" if how == "full" else "size=50%"):
             for part in inputs:
                 shutil.copytree(part, folder / part.name)
+            if how == "read-only":
+                subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
             line = refused(victim)
     finally:
         aside.rename(folder)
@@ -85,20 +97,23 @@ def test_a_disk_that_takes_no_more(stage: str, place: str, how: str, finished: C
     assert not victim.leftovers()
 
 
-def test_an_interrupt_says_how_to_go_on(finished: Checkout) -> None:
-    victim = Victim(finished, "train@config_1")
+@pytest.mark.parametrize("stage", ["train@config_1", "attack@train", "prepare"])
+def test_an_interrupt_says_how_to_go_on(stage: str, finished: Checkout) -> None:
+    victim = Victim(finished, stage)
+    under_way = {"train": victim.epochs, "attack": victim.shards, "prepare": victim.leftovers}
     victim.forget()
     process = victim.start()
-    while not victim.epochs():
+    while not under_way[stage.partition("@")[0]]():
         assert process.poll() is None, victim.log()
-        time.sleep(0.1)
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     assert victim.log().strip().splitlines()[-1].startswith("interrupted: run the same command")
     victim.assert_nothing_half_written()
     victim.run()
-    assert "resuming after epoch" in victim.log()
+    assert "resuming after epoch" in victim.log() or not stage.startswith("train")
     assert victim.contents() == victim.reference
+    assert not victim.leftovers()
 
 
 def test_two_repros_at_once(finished: Checkout) -> None:

@@ -153,11 +153,14 @@ def test_other_modes_and_formats_are_taken(case: Case) -> None:
         assert np.ptp(pixels) > 20
 
 
-def test_floats_and_what_is_not_a_number_have_no_grey(tmp_path: Path, refused: Refused) -> None:
+def test_floats_and_what_is_not_a_number_have_no_grey(case: Case, refused: Refused) -> None:
+    """They are taken as they are; their mode is refused by the next stage, test_expectations.py
+    has it, and by what would decode them."""
     values = np.full((40, 40), 0.5, np.float32)
     values[3, 4], values[5, 6] = np.nan, np.inf
-    Image.fromarray(values).save(tmp_path / "nan.tif")
-    assert "nan.tif" in refused(lambda: decode(tmp_path / "nan.tif", 91))
+    case.add({"CNV/nan.tif": saved(Image.fromarray(values), "TIFF")})
+    assert {row.path: row.mode for row in case.run()}["CNV/nan.tif"] == "F"
+    assert "nan.tif" in refused(lambda: decode(case.out / "CNV" / "nan.tif", 91))
 
 
 def test_names_of_every_kind(case: Case) -> None:

@@ -16,7 +16,7 @@ import pytest
 from octrobust.data.index import IndexRow, read_index
 from octrobust.data.ingest import ingest
 from octrobust.errors import UserError
-from tests.conftest import data_section
+from tests.conftest import Refused, data_section
 from tests.conftest import picture as scan
 
 # One tree of the set: official folders that share patient 5, and a name with two images.
@@ -96,11 +96,17 @@ class Stage:
         return read_index(self.out / "index.csv")
 
     def fails(self, **source: object) -> str:
+        """The error's text; `out` must be as before, and no unfinished work left."""
+        before = self.written()
         with pytest.raises(UserError) as error:
             self.run(**source)
-        assert not self.out.exists()
+        assert self.written() == before
         assert not list(self.out.parent.glob(".*"))
         return str(error.value)
+
+    def written(self) -> dict[str, bytes]:
+        files = (path for path in self.out.rglob("*") if path.is_file())
+        return {path.relative_to(self.out).as_posix(): path.read_bytes() for path in files}
 
     def check(self, rows: list[IndexRow], duplicates: int) -> None:
         assert [row.path for row in rows] == list(EXPECTED)
@@ -175,6 +181,27 @@ def test_a_foreign_name_in_a_class_is_an_error(tmp_path: Path, stage: Stage, nam
 def test_an_archive_is_refused_whole(tmp_path: Path, stage: Stage) -> None:
     archive = make_zip(tmp_path / "a.zip", {**KAGGLE, "../../evil.sh": b"evil"})
     assert "'../../evil.sh'" in stage.fails(archive=str(archive))
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "outside", "absolute", "no archive"])
+def test_a_bad_archive_is_one_line_and_earlier_images_stay(
+    how: str, tmp_path: Path, stage: Stage, refused: Refused
+) -> None:
+    stage.run(archive=str(make_zip(tmp_path / "good.zip", KAGGLE)))
+    before = stage.written()
+    names = {"outside": "OCT2017 /../../x.jpeg", "absolute": "/tmp/x.jpeg"}
+    more = {names[how]: scan(9)} if how in names else {}
+    bad = make_zip(tmp_path / "bad.zip", {**KAGGLE, **more})
+    content = bytearray(bad.read_bytes())
+    if how == "flipped":
+        inside = zipfile.ZipFile(bad).getinfo("OCT2017 /train/CNV/CNV-5-1.jpeg")
+        content[inside.header_offset + 100] ^= 1  # the header and the name are shorter
+    if how in ("cut", "no archive"):
+        content = content[: len(content) // 2] if how == "cut" else bytearray(b"not found")
+    bad.write_bytes(content)
+    assert names.get(how, str(bad)) in refused(lambda: stage.run(archive=str(bad)))
+    assert stage.written() == before
+    assert not list(stage.out.parent.glob(".*"))
 
 
 def kagglehub(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[str]:
