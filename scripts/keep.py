@@ -1,0 +1,117 @@
+"""Keep the figures of a finished run for the documents, with where they come from:
+
+    python -m scripts.keep CHECKOUT NAME PRESET
+
+writes docs/explanation/results/NAME.json from the metrics of CHECKOUT, a folder in which
+`dvc repro` has ended. PRESET is what its parameters are set beside: how they differ is kept too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from octrobust import config
+from octrobust.data.index import index_rows
+from octrobust.files import read_json, read_yaml, write_json
+from octrobust.machine import processor
+from octrobust.model.device import select_device, use_bf16
+from scripts.blocks import RESULTS
+
+
+def main(checkout: Path, name: str, preset: Path) -> None:
+    params = config.load(checkout / "params.yaml")
+    metrics = checkout / "metrics"
+    found = read_json(metrics / "evaluation.json")
+    target = found["target"]
+    # As far as it ran; what lies there of other models is another run's.
+    paths = {name: metrics / "battery" / f"{name}.json" for name in params.evaluate.battery.models}
+    battery = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    flags = [*found["flags"], *(flag for one in battery.values() for flag in one["flags"])]
+    write_json(
+        RESULTS / f"{name}.json",
+        {
+            "provenance": _provenance(checkout, params, preset),
+            "target": target,
+            "models": {
+                model: {
+                    "clean": _score(by_set["clean"]),
+                    "on_target": _score(by_set[target]),
+                    "distance": found["distortion"].get(model, {}).get("l2"),
+                    "ratio": found["distortion_ratios"].get(model),
+                    "battery": {
+                        channels: {"clean": part["clean"], **part["worst_case"]}
+                        for channels, part in battery[model]["channels"].items()
+                    }
+                    if model in battery
+                    else {},
+                }
+                for model, by_set in found["models"].items()
+            },
+            "battery_images": next(iter(battery.values()))["images"],
+            "flags": len(flags),
+            "raised": [flag for flag in flags if flag["raised"]],
+            "seeds": {s: read_json(metrics / "seeds" / f"{s}.json") for s in params.evaluate.seeds},
+        },
+    )
+
+
+def _score(part: dict[str, Any]) -> dict[str, float]:
+    return {
+        "accuracy": part["accuracy"],
+        "low": part["accuracy_low"],
+        "high": part["accuracy_high"],
+    }
+
+
+def _provenance(checkout: Path, params: config.Params, preset: Path) -> dict[str, Any]:
+    mixed = use_bf16(params.train.precision, select_device(params.compute))
+    report = (checkout / "metrics" / "evaluation.json").stat().st_mtime
+    return {
+        "command": "dvc repro",
+        "preset": str(preset),
+        "changed": dict(_changed(read_yaml(checkout / "params.yaml"), read_yaml(preset))),
+        "data": _data(checkout, params),
+        "date": f"{datetime.fromtimestamp(report, UTC):%Y-%m-%d}",
+        "revision": subprocess.check_output(
+            ["git", "rev-parse", "HEAD"], cwd=checkout, text=True
+        ).strip(),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {'bf16' if mixed else 'fp32'}, "
+        f"torch {version('torch')}",
+    }
+
+
+def _data(checkout: Path, params: config.Params) -> str:
+    rows = list(index_rows(checkout / "data" / "raw" / "index.csv"))
+    patients = len({row.patient for row in rows})
+    split, size = params.split, params.data.image_size
+    used = 2 * sum(getattr(split, name) for name in config.SPLITS)
+    tested = {row.patient for row in index_rows(checkout / "data" / "splits" / "test.csv")}
+    scans = "synthetic scans (phantom)" if params.data.source == "phantom" else "real scans"
+    return (
+        f"{used} of {len(rows)} {scans} of {patients} patients at {size} px, split by "
+        f"{split.by}; a class {split.train} to train, {split.validation} to validate, "
+        f"{split.extra} extra, {split.test} to test, those of {len(tested)} patients"
+    )
+
+
+def _changed(params: dict[str, Any], preset: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Parameters that differ, by dotted name; a part that is gone as a whole by its own."""
+    for name in sorted(params.keys() | preset.keys()):
+        own, other = params.get(name, "left out"), preset.get(name, {})
+        if name in ("compute", "root") or own == other:
+            continue
+        if isinstance(own, dict) and isinstance(other, dict):
+            yield from ((f"{name}.{part}", value) for part, value in _changed(own, other))
+        else:
+            yield name, "a file" if name == "starts_from" and "/" in str(own) else own
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), sys.argv[2], Path(sys.argv[3]))
