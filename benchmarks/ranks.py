@@ -133,7 +133,7 @@ def _found(folder: Path, first: Path) -> dict[str, Any]:
         "statistics_apart": _apart(state, other, running),
         **{name: float(last[name]) for name in CURVES},
         "same_set": all(
-            np.array_equal(sets[0].records[name], sets[1].records[name])
+            np.array_equal(*(one.records[name] for one in sets), equal_nan=name == "l2")
             for name in ("row", "success", "l2")
         ),
     }

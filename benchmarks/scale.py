@@ -64,9 +64,9 @@ def main(
     threads = threads or len(os.sched_getaffinity(0))
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     path = out / f"scale-{size}px-{small}-{large}.json"
-    document = _document(path, again)
+    about = {"small": small, "large": large, "size": size, "scans_a_patient": SCANS}
+    document = _document(path, again, {**about, "shares": SHARES})
     document["machine"] = machine.describe(threads, PACKAGES)
-    document["about"] = {"small": small, "large": large, "size": size, "scans_a_patient": SCANS}
     for count in (small, large):
         checkout = _checkout(count, size)
         for stage in (*STAGES, f"prepare at {REAL_SIZE} px"):
@@ -87,10 +87,13 @@ def main(
     typer.echo(path.with_suffix(".md").read_text(encoding="utf-8"))
 
 
-def _document(path: Path, again: bool) -> dict[str, Any]:
+def _document(path: Path, again: bool, about: dict[str, Any]) -> dict[str, Any]:
+    """What is there of the same images and splits, to be gone on with."""
     if path.exists() and not again:
-        return read_json(path)  # type: ignore[no-any-return]
-    return {"kind": "scale", "runs": []}
+        document: dict[str, Any] = read_json(path)
+        if document["about"] == about:
+            return document
+    return {"kind": "scale", "about": about, "runs": []}
 
 
 def _known(document: dict[str, Any], count: int, stage: str) -> bool:

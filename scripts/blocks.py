@@ -3,8 +3,9 @@
 A part stands between `<!-- metrics: begin NAME -->` and `<!-- end -->` and is what
 scripts/blocks/NAME.md.j2 makes of metrics/, or of committed results of runs that are no part of the
 demo (docs/explanation/results/; src/octrobust/report/replayed.json, which the report shows too), so
-that no number there is typed by hand; tests/unit/test_documents.py fails where one differs from
-what this writes. The part `parameters` is made of params.yaml, its comments and the schema.
+that no number there is typed by hand; the hook of pre-commit, and for what is committed
+tests/unit/test_documents.py, fail where one differs from what this writes. The part `parameters` is
+made of params.yaml, its comments and the schema.
 """
 
 from __future__ import annotations

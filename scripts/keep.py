@@ -8,6 +8,7 @@ writes docs/explanation/results/NAME.json from the metrics of CHECKOUT, a folder
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from octrobust import config
 from octrobust.data.index import index_rows
+from octrobust.errors import UserError, one_line_errors
 from octrobust.files import read_json, read_yaml, write_json
 from octrobust.machine import processor
 from octrobust.model.device import select_device, use_bf16
@@ -30,9 +33,15 @@ def main(checkout: Path, name: str, preset: Path) -> None:
     metrics = checkout / "metrics"
     found = read_json(metrics / "evaluation.json")
     target = found["target"]
-    # As far as it ran; what lies there of other models is another run's.
-    paths = {name: metrics / "battery" / f"{name}.json" for name in params.evaluate.battery.models}
-    battery = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    # As far as it ran: what lies there of other models, or is not up to date, is another run's.
+    stale = _stale(checkout)
+    if "evaluate" in stale:
+        raise UserError(f"{checkout}: evaluate is not up to date: run `dvc repro` there first")
+    battery = {
+        name: read_json(metrics / "battery" / f"{name}.json")
+        for name in params.evaluate.battery.models
+        if f"battery@{name}" not in stale
+    }
     flags = [*found["flags"], *(flag for one in battery.values() for flag in one["flags"])]
     write_json(
         RESULTS / f"{name}.json",
@@ -57,9 +66,41 @@ def main(checkout: Path, name: str, preset: Path) -> None:
             "battery_images": next(iter(battery.values()))["images"],
             "flags": len(flags),
             "raised": [flag for flag in flags if flag["raised"]],
-            "seeds": {s: read_json(metrics / "seeds" / f"{s}.json") for s in params.evaluate.seeds},
+            "seeds": params.evaluate.seeds,
+            "over_seeds": dict(
+                _over(
+                    [
+                        read_json(metrics / "seeds" / f"{seed}.json")["models"]
+                        for seed in params.evaluate.seeds
+                    ]
+                )
+            ),
         },
     )
+
+
+def _stale(checkout: Path) -> set[str]:
+    """Stages whose results are not those of what stands in the checkout."""
+    told = subprocess.check_output(
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout / "src")},
+        text=True,
+    )
+    return set(json.loads(told))
+
+
+def _over(runs: list[dict[str, dict[str, float]]]) -> Iterator[tuple[str, Any]]:
+    """By model and column: every seed's accuracy, their mean and deviation."""
+    for model, columns in runs[0].items() if len(runs) > 1 else ():
+        values = {name: [run[model][name] for run in runs] for name in columns}
+        yield (
+            model,
+            {
+                name: {"each": each, "mean": mean(each), "deviation": stdev(each)}
+                for name, each in values.items()
+            },
+        )
 
 
 def _score(part: dict[str, Any]) -> dict[str, float]:
@@ -114,4 +155,5 @@ def _changed(params: dict[str, Any], preset: dict[str, Any]) -> Iterator[tuple[s
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2], Path(sys.argv[3]))
+    with one_line_errors():
+        main(Path(sys.argv[1]).resolve(), sys.argv[2], Path(sys.argv[3]))

@@ -46,7 +46,6 @@ def main() -> None:
     if not attacked.exists():
         sys.exit(f"error: {run} has no finished run: `make repro` first")
     OUT.mkdir(exist_ok=True)
-    write_json(SHOWN, _numbers(run))
     _store("result", _stacked(attacked.read_bytes(), _curves(run)), 200)
     with _browser() as browser:
         report = (run / "reports" / "index.html").as_uri()
@@ -54,6 +53,7 @@ def main() -> None:
         with _mlflow(run) as address:
             runs = _page(browser, f"{address}/{HEADLINE}", (1600, 640), wait=12)
             _store("mlflow", runs, 150)
+    write_json(SHOWN, _numbers(run))
 
 
 def _numbers(run: Path) -> dict[str, Any]:

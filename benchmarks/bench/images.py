@@ -43,7 +43,7 @@ def variations(folder: Path, patients: int, scans: int, base: Path) -> None:
                 drawn = _patient(rng, paths) if drawn is None else drawn
                 shift = _rng(patient, kind, scan).integers(-6, 7, 2)
                 image = Image.fromarray(np.roll(drawn, tuple(shift), (0, 1)))
-                with atomic_path(target) as temporary:
+                with atomic_path(target, of_many=True) as temporary:
                     image.save(temporary, format="JPEG", quality=75)
 
 

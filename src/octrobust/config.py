@@ -244,7 +244,8 @@ Start = Annotated[
 
 HARDENED = "hardened"  # what the names of hardened models begin with
 PAPERS = f"{HARDENED}_static"  # the one that the paper's way gives
-NOT_ON_A_MODEL = ("clean", "battery")  # stand beside the models' names in the summary
+CLEAN, BATTERY = "clean", "battery"  # stand beside the models' names in results
+TAKEN = (CLEAN, BATTERY, "attacked")  # the last in the summary
 
 
 class Defence(Section):
@@ -418,7 +419,7 @@ class Params(Section):
         for name in self.train.variants:
             if name.startswith(HARDENED):
                 raise ValueError(f"train.variants.{name}: {HARDENED}... is for hardened models")
-            if name in NOT_ON_A_MODEL:
+            if name in TAKEN:
                 raise ValueError(f"train.variants.{name}: this name is taken, choose another")
         if self.attack.target not in self.train.variants:
             known = ", ".join(self.train.variants)

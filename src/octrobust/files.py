@@ -8,10 +8,12 @@ import glob
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,44 +91,78 @@ def atomic_path(path: Path, *, of_many: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; it takes `path`'s place only on success."""
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` for work that leads to it; gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     temporary.chmod(0o755)  # mkdtemp's 0o700 would shut others out of the results
-    former = temporary.with_name(f"{temporary.name}.former")
     try:
         yield temporary
-        # A kill finds the old folder, none, or the new one: never a part of one.
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; it takes `path`'s place only on success.
+
+    Raises:
+        NotADirectoryError: at once, where `path` is a file.
+    """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_dir():  # somebody's file: not ours to remove
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    with partial_folder(path) as temporary:
+        yield temporary
+        _exchange(temporary, path)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """A kill finds the old folder, none, or the new one: never a part of one."""
+    former = new.with_name(f"{new.name}.former")
+    try:
         if path.exists():
-            if not path.is_dir():  # somebody's file: not ours to remove
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-            path.rename(former)
-        temporary.replace(path)
+            try:
+                path.rename(former)
+            except OSError:  # of another file system below this one, as in a container's image
+                shutil.rmtree(path)
+        new.replace(path)
     finally:
         if former.exists() and not path.exists():
             former.rename(path)
-        for folder in (temporary, former):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def _prefix(path: Path) -> str:
-    """Of the unfinished form of `path`; it names the process that is at it."""
-    return f"{PARTIAL}{path.name}.{os.getpid()}."
+    """Of the unfinished form of `path`; it names the process that is at it, and where."""
+    return f"{PARTIAL}{path.name}.{_host()}-{os.getpid()}."
+
+
+def _host() -> str:
+    """One word; containers on one machine, which number their processes anew, differ by it."""
+    return re.sub(r"\W", "_", platform.node())[:32] or "_"
 
 
 def _remove_stale(path: Path) -> None:
-    """What a killed process left of `path`'s unfinished forms."""
-    beginning = f"{PARTIAL}{path.name}."
+    """What a killed process of this host left of `path`'s unfinished forms."""
+    beginning = f"{PARTIAL}{path.name}.{_host()}-"
     for stale in path.parent.glob(f"{glob.escape(beginning)}*"):
         owner = stale.name.removeprefix(beginning).partition(".")[0]
-        if owner.isdigit() and psutil.pid_exists(int(owner)):
-            continue
-        if stale.is_dir():
-            shutil.rmtree(stale, ignore_errors=True)
-        else:
-            stale.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its owner was quicker
+            if owner.isdigit() and not _at_work(int(owner), stale.stat().st_mtime):
+                shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()
+
+
+def _at_work(process: int, since: float) -> bool:
+    """Whether it is alive, and no later one of the same number."""
+    try:
+        found = psutil.Process(process)
+        return found.status() != psutil.STATUS_ZOMBIE and found.create_time() <= since + 1
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> MemoryMap:

@@ -6,17 +6,16 @@ import copy
 import os
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from octrobust.files import read_json, write_json
-from octrobust.tracking.provenance import revision
 from tests.conftest import ROOT
 from tests.pipeline.conftest import TINY, Checkout, new_checkout, update
 
 Note = Callable[[str], None]
+PASSED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +43,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test's fixtures are to know at their end whether it passed."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
 @pytest.fixture(scope="session")
-def _record() -> Iterator[dict[str, str]]:
-    """What was counted, by test, into the table that FAULTS_TABLE names: `make faults` does."""
-    found: dict[str, str] = {}
+def _record() -> Iterator[dict[str, str | None]]:
+    """What was counted, None by tests that failed, into the table that FAULTS_TABLE names: `make
+    faults` does."""
+    found: dict[str, str | None] = {}
     yield found
     path = Path(os.environ.get("FAULTS_TABLE", ""))
     if not found or path.suffix != ".json":
@@ -56,25 +65,25 @@ def _record() -> Iterator[dict[str, str]]:
     from bench import machine, tables
 
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
-    when = f"{datetime.now(UTC):%Y-%m-%d}"
-    told = {"revision": revision(ROOT).get("Git revision", "unknown"), "date": when}
-    new = {name: {"name": name, "counted": text, **told} for name, text in found.items()}
-    known = {one["name"]: one for one in read_json(path)["runs"]} if path.exists() else {}
-    document = {
-        "kind": "faults",
-        "machine": machine.describe(threads, ("octrobust", "torch", "dvc", "mlflow")),
-        "runs": sorted((known | new).values(), key=lambda one: one["name"]),
-    }
+    described = machine.describe(threads, ("octrobust", "torch", "dvc", "mlflow"))
+    told = {"revision": described["revision"], "date": described["date"], "cpu": described["cpu"]}
+    rows = {one["name"]: one for one in read_json(path)["runs"]} if path.exists() else {}
+    rows |= {name: {"name": name, "counted": text, **told} for name, text in found.items() if text}
+    kept = [rows[name] for name in sorted(rows) if found.get(name, "") is not None]
+    document = {"kind": "faults", "machine": described, "runs": kept}
     write_json(path, document)
     tables.write(path, document)
 
 
 @pytest.fixture
-def note(request: pytest.FixtureRequest, _record: dict[str, str]) -> Note:
-    """Say and keep what a test counted."""
+def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iterator[Note]:
+    """Say what a test counted, and keep it if the test then passes."""
+    name = request.node.nodeid.removeprefix("tests/faults/")
+    told: list[str] = []
 
     def keep(text: str) -> None:
         print(f"\n{text}")
-        _record[request.node.nodeid.removeprefix("tests/faults/")] = text
+        told.append(text)
 
-    return keep
+    yield keep
+    _record[name] = "; ".join(told) if request.node.stash.get(PASSED, False) else None

@@ -159,11 +159,12 @@ def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
         epochs, shards = 0, victim.shards()
         for _ in range(5):  # then it may finish
             victim.listen()
+            before = {*victim.leftovers()}
             if not victim.kill_after(rng.uniform(0.3, 1.0) * whole):
                 tally.finished_first += 1
                 break
             tally.sent += 1
-            tally.writing += bool(victim.leftovers())
+            tally.writing += bool({*victim.leftovers()} - before)
             victim.assert_nothing_half_written()
             # Once all results are there, scratch may be on its way out.
             if victim.contents().keys() != victim.reference.keys():

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from octrobust.files import PARTIAL, atomic_folder, atomic_path, write_text
-
-
-@pytest.fixture
-def dead() -> int:
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+from octrobust.files import atomic_folder, atomic_path, write_text
 
 
 def test_a_folder_is_replaced_as_a_whole_or_stays(tmp_path: Path) -> None:
@@ -49,22 +40,44 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_what_a_kill_left_goes_and_what_is_being_written_stays(tmp_path: Path, dead: int) -> None:
-    left = [tmp_path / f"{PARTIAL}out.{dead}.x", tmp_path / f"{PARTIAL}out.{dead}.y.former"]
-    others = [tmp_path / f"{PARTIAL}out.{os.getpid()}.z", tmp_path / f"{PARTIAL}out2.{dead}.x"]
-    for path in (*left, *others):
-        path.mkdir()
-        (path / "part").write_text("")
-    with atomic_folder(tmp_path / "out"):
-        pass
-    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "out"])
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from octrobust.files import atomic_folder, atomic_path
+with atomic_folder(Path("out")) as folder, atomic_path(Path("a.json")) as file:
+    (folder / "part").write_text("")
+    file.write_text("{")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-def test_so_with_files(tmp_path: Path, dead: int) -> None:
-    (tmp_path / f"{PARTIAL}a.json.{dead}.x.json").write_text("{")
+def test_what_a_kill_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
+    assert done.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_folder(tmp_path / "out2"), atomic_path(tmp_path / "a.json2"):
+        assert len(list(tmp_path.iterdir())) == 4  # of other names
+    with atomic_folder(tmp_path / "out") as first, atomic_folder(tmp_path / "out"):
+        assert first.exists()
     write_text(tmp_path / "a.json", "{}")
-    assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out2", "a.json", "a.json2"}
+
+
+def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", "{}")
     with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a.json") as temporary:
         temporary.write_text(str(1 / 0))
     assert (tmp_path / "a.json").read_text() == "{}"
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_a_link_to_a_folder_stays_one_and_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "new").write_text("")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "new").exists()
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "mine"):
+        raise AssertionError("the work was begun")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from octrobust.data.look_alikes import perceptual_hash
 from octrobust.errors import UserError
 from octrobust.files import (
     atomic_folder,
+    partial_folder,
     sha256_file,
     user_path,
     write_csv,
@@ -56,13 +56,12 @@ def ingest(data: config.Data, out: Path, quarantine: Path, metrics: Path, worker
     if data.sha256 and not data.archive:
         raise UserError("data.sha256: only data.archive is checked by it, and none is given")
     root = _root(data, out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     # Beside `out`, on the same disk: what is made here is moved, not copied.
     with (
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=".ingest.") as name,
-        catalogue(Path(name) / "catalogue.db") as files,
+        partial_folder(out.with_name("ingest")) as room,
+        catalogue(room / "catalogue.db") as files,
     ):
-        workshop = Path(name) / "made"
+        workshop = room / "made"
         workshop.mkdir()
         files.offer(sources.named(data.source).gather(data, root, workshop, workers))
         total = files.number("file")

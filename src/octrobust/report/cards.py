@@ -9,10 +9,10 @@ from typing import Any
 
 import jinja2
 
-from octrobust.config import AttackSizes, Params
+from octrobust.config import CLEAN, AttackSizes, Params
 from octrobust.files import atomic_folder, digest, read_json, sha256_file, write_json, write_text
 from octrobust.report.attacked import shortcuts_taken
-from octrobust.report.results import CLEAN, Results, best_defence, main_budget
+from octrobust.report.results import Results, best_defence, main_budget
 from octrobust.report.verdict import marks, verdict
 from octrobust.report.wording import number, percent
 

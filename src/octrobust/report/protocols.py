@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import mean, stdev
 
-from octrobust.config import PAPERS, Params
+from octrobust.config import CLEAN, PAPERS, Params
 from octrobust.evaluation.intervals import wilson
 from octrobust.report import paper
-from octrobust.report.results import CLEAN, Numbers, Results
+from octrobust.report.results import Numbers, Results
 from octrobust.report.tables import Table
 from octrobust.report.wording import NBSP, NONE, interval, percent, with_interval
 

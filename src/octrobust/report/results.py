@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octrobust.config import HARDENED, PAPERS, Params, middle
+from octrobust.config import CLEAN, HARDENED, PAPERS, Params, middle
 from octrobust.files import read_csv, read_json
 
-CLEAN = "clean"
 # What the replay of the paper's notebooks found when we ran it, with its `provenance`: for pages
 # of runs that have none of their own.
 REPLAYED = Path(__file__).parent / "replayed.json"

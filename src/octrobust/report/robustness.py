@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octrobust.config import Params
-from octrobust.report.results import CLEAN, Numbers, Results, best_defence, main_budget
+from octrobust.config import CLEAN, Params
+from octrobust.report.results import Numbers, Results, best_defence, main_budget
 from octrobust.report.tables import Table
 from octrobust.report.wording import NBSP, NONE, interval, number, percent, with_interval
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octrobust.config import PAPERS, Params
+from octrobust.config import CLEAN, PAPERS, Params
 from octrobust.report import paper
-from octrobust.report.results import CLEAN, Numbers, Results
+from octrobust.report.results import Numbers, Results
 from octrobust.report.wording import NONE, duration, percent, with_interval
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octrobust.config import PAPERS, Params
+from octrobust.config import CLEAN, PAPERS, Params
 from octrobust.report import paper
 from octrobust.report.results import (
-    CLEAN,
     Numbers,
     Results,
     best_defence,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from octrobust.attack.pgd import Pgd, Views
 from octrobust.attack.shards import AdversarialSet
-from octrobust.config import NOT_ON_A_MODEL, Params, middle
+from octrobust.config import BATTERY, CLEAN, Params, middle
 from octrobust.data.arrays import ImageSet
 from octrobust.evaluation.flags import Flag, constant_flag, control_flag
 from octrobust.evaluation.intervals import difference_interval, mcnemar, median_ratio
@@ -23,7 +23,6 @@ from octrobust.stages.attack import spread_rows
 from octrobust.stages.battery import read_records
 from octrobust.stages.common import as_tensors, blocks
 
-CLEAN, BATTERY = NOT_ON_A_MODEL
 # (N,) bool by model and test set: where the model is right; a set's rows of the test split, (N,).
 Right = Mapping[str, Mapping[str, NDArray[np.bool_]]]
 Rows = Mapping[str, NDArray[np.int64]]

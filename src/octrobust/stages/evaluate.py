@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from octrobust.attack.shards import AdversarialSet, open_adversarial
-from octrobust.config import Params, middle
+from octrobust.config import CLEAN, Params, middle
 from octrobust.data.arrays import ImageSet, open_split
 from octrobust.distributed.group import dealt, put_together
 from octrobust.distributed.place import is_first
@@ -26,7 +26,6 @@ from octrobust.model.device import select_device
 from octrobust.model.predict import predict, probabilities
 from octrobust.model.store import load_model
 from octrobust.stages import compare
-from octrobust.stages.compare import CLEAN
 
 PLOTS = ("confusion", "distortion.csv", "matrix.csv", "reliability.csv")
 Scores = dict[str, dict[str, NDArray[np.floating[Any]]]]  # by model, then by test set

@@ -74,7 +74,7 @@ def fit(
     Args:
         model: on its device; frozen children stay as they are, to the bit.
         train: the augmented training images.
-        validation: called once an epoch.
+        validation: gone through once an epoch.
         checkpoint: file for unfinished work; the caller removes it when the result is stored.
         objective: what is minimised; None: cross-entropy on the images as they come.
         patience: end after so many epochs without a better one; None: never.
