@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from octrobust import config
+from octrobust.stages.repeat import PGD_OF_BATTERY
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -103,6 +104,13 @@ def test_every_parameter_reaches_a_stage_and_compute_none() -> None:
         return bool(used & (prefixes | stars))
 
     assert [leaf for leaf in leaves(params) if not reached(leaf)] == []
+
+
+def test_repeat_runs_anew_for_what_it_takes_of_the_battery_alone() -> None:
+    """A further model or attack in the battery is no reason to train every seed again."""
+    beginning = "evaluate.battery."
+    listed = [one for one in STAGES["repeat"]["params"] if one.startswith(beginning)]
+    assert {one.removeprefix(beginning) for one in listed} == PGD_OF_BATTERY
 
 
 def test_stages_stay_thin() -> None:

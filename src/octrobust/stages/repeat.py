@@ -25,6 +25,8 @@ from octrobust.stages.evaluate import adversarial_scores, clean_scores
 from octrobust.stages.harden import harden
 from octrobust.stages.train import train
 
+# What `compare.pgd_accuracies` takes of evaluate.battery; so in dvc.yaml.
+PGD_OF_BATTERY = {"channels", "images_per_class", "l2", "restarts", "seed", "steps"}
 ROOMS = (
     *(".", "attack", "data", "distributed", "evaluation", "model", "training"),
     *("training/defences", "stages"),
@@ -48,7 +50,7 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
         ROOMS,
         *array_files(arrays, "train", "validation", "test", "extra"),
         params.model_dump(exclude={"compute", "replay", "evaluate"}),
-        params.evaluate.battery.model_dump(),
+        params.evaluate.battery.model_dump(include=PGD_OF_BATTERY),
         [
             weights_sha256(way.first_weights(params.model.weights) or "none")
             for way in params.harden.variants.values()
