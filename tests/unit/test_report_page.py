@@ -241,8 +241,13 @@ def test_the_audit_is_shown_for_the_images_it_was_made_on(
     assert table.rows[0] == ("split by patient", f"90.0{NBSP}%", "0.800", "0.950", "7, 7", "2, 2")
     assert table.rows[2][0] == "inflation: image minus patient"
     assert table.rows[2][1:4] == (f"-3.0{NBSP}±{NBSP}2.8{NBSP}points", "+0.100", "–")
-    write_json(tmp_path / METRICS, {**found, "source": "kermany"})
+    assert "nothing about patients" in table.reading
+    write_json(tmp_path / METRICS, {**found, "source": "folder"})
     assert audit_table(tmp_path, small) is None
+    data = small.data.model_copy(update={"source": "folder"})
+    own = audit_table(tmp_path, small.model_copy(update={"data": data}))
+    assert own is not None
+    assert own.reading.endswith("These images only.")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -38,7 +38,7 @@ def lines(metrics: Path) -> Iterator[str]:
     yield _line(
         "inflation (image - patient)",
         {name: one["mean"] for name, one in pairs.items()},
-        note + _SOURCES.get(found["source"], "these images only"),
+        note + _reach(found["source"]),
     )
 
 
@@ -64,8 +64,12 @@ def audit_table(project: Path, params: Params) -> Table | None:
         rows,
         f"{found['variant']} on clean test images, means of {found['repeats']} pairs of splits; "
         "± is the standard deviation over the pairs. In both: in train and in test, run by run. "
-        f"{_SOURCES[found['source']].capitalize()}.",
+        f"{_reach(found['source']).capitalize()}.",
     )
+
+
+def _reach(source: str) -> str:
+    return _SOURCES.get(source, "these images only")
 
 
 def _reading(name: str, value: float | None) -> str:
