@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +32,22 @@ _DISK = {
 
 
 def to_stderr(line: str) -> None:
+    sys.stdout.flush()  # into one file, the last word is the last line
     print(line, file=sys.stderr, flush=True)
+
+
+def interruptible_imports() -> None:
+    """SIGINT ends this process with its one line while a stage's libraries are still loaded, some
+    seconds; from `one_line_errors` on it is a KeyboardInterrupt again. Of ranks, their launcher
+    says it."""
+
+    def leave(*_: object) -> None:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # as distributed.place knows a rank
+            to_stderr(INTERRUPTED)
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, leave)
 
 
 @contextmanager
@@ -44,6 +60,8 @@ def one_line_errors(say: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """
     # Terminated politely, a stage unwinds, so that nothing half-written stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except UserError as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.kills import SCRATCH, Victim
@@ -114,6 +115,20 @@ def test_an_interrupt_says_how_to_go_on(stage: str, finished: Checkout) -> None:
     assert "resuming after epoch" in victim.log() or not stage.startswith("train")
     assert victim.contents() == victim.reference
     assert not victim.leftovers()
+
+
+def test_an_interrupt_while_libraries_are_loaded(finished: Checkout) -> None:
+    victim = Victim(finished, "train@config_1")
+    victim.forget()
+    process = victim.start()
+    loading = psutil.Process(process.pid)
+    while not any("libtorch" in part.path for part in loading.memory_maps()):
+        assert process.poll() is None, victim.log()
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    assert victim.log() == "interrupted: run the same command again to go on from here\n"
+    victim.run()
+    assert victim.contents() == victim.reference
 
 
 def test_two_repros_at_once(finished: Checkout) -> None:

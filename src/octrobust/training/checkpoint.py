@@ -13,13 +13,16 @@ from octrobust.errors import UserError
 from octrobust.files import atomic_path
 from octrobust.model.torch_file import read_torch
 
+# Which of its errors are the disk's, by what they mention.
+_OF_THE_DISK = ("PytorchStreamWriter", "inline_container", "iostream")
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # torch's writer hides what the disk said
-            if "PytorchStreamWriter" not in str(error) and "iostream" not in str(error):
+            if not any(said in str(error) for said in _OF_THE_DISK):
                 raise
             raise OSError(errno.EIO, "cannot be written; is the disk full?", str(path)) from error
 
