@@ -46,7 +46,7 @@ def main(checkout: Path, name: str, preset: Path) -> None:
     write_json(
         RESULTS / f"{name}.json",
         {
-            "provenance": _provenance(checkout, params, preset),
+            "provenance": provenance(checkout, preset, metrics / "evaluation.json"),
             "target": target,
             "models": {
                 model: {
@@ -111,15 +111,18 @@ def _score(part: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _provenance(checkout: Path, params: config.Params, preset: Path) -> dict[str, Any]:
+def provenance(
+    checkout: Path, preset: Path, last: Path, command: str = "dvc repro"
+) -> dict[str, Any]:
+    """Where figures come from. `last`: what the run wrote at its end, whose date is kept."""
+    params = config.load(checkout / "params.yaml")
     mixed = use_bf16(params.train.precision, select_device(params.compute))
-    report = (checkout / "metrics" / "evaluation.json").stat().st_mtime
     return {
-        "command": "dvc repro",
+        "command": command,
         "preset": str(preset),
         "changed": dict(_changed(read_yaml(checkout / "params.yaml"), read_yaml(preset))),
         "data": _data(checkout, params),
-        "date": f"{datetime.fromtimestamp(report, UTC):%Y-%m-%d}",
+        "date": f"{datetime.fromtimestamp(last.stat().st_mtime, UTC):%Y-%m-%d}",
         "revision": subprocess.check_output(
             ["git", "rev-parse", "HEAD"], cwd=checkout, text=True
         ).strip(),

@@ -75,7 +75,7 @@ def _record() -> Iterator[dict[str, str | None]]:
     tables.write(path, document)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iterator[Note]:
     """Say what a test counted, and keep it if the test then passes."""
     name = request.node.nodeid.removeprefix("tests/faults/")
@@ -86,4 +86,4 @@ def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iter
         told.append(text)
 
     yield keep
-    _record[name] = "; ".join(told) if request.node.stash.get(PASSED, False) else None
+    _record[name] = ("; ".join(told) or "passed") if request.node.stash.get(PASSED, False) else None

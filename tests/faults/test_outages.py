@@ -244,13 +244,19 @@ def checkout(tmp_path: Path) -> Checkout:
     return new_checkout(tmp_path / "checkout", TINY)
 
 
-def test_a_repro_goes_on_while_its_server_hangs_and_dies(
-    checkout: Checkout, server: tuple[Server, int], relay: Relay, note: Note
+@pytest.mark.parametrize("outage", ["killed", "hung", "slow"])
+def test_a_repro_goes_on_while_its_server_fails_and_dies(
+    outage: str, checkout: Checkout, server: tuple[Server, int], relay: Relay, note: Note
 ) -> None:
-    """DVC's own run of the stages up to an attack; the server hangs when it is first logged to."""
+    """DVC's own run of the stages up to an attack; the server fails when it is first logged to."""
     uri = f"http://127.0.0.1:{relay.port}"
     environment = {**checkout.environment(), "MLFLOW_TRACKING_URI": uri}
-    relay.at, relay.then = 10, server[0].hang
+    fail = {
+        "killed": server[0].kill,
+        "hung": server[0].hang,
+        "slow": lambda: setattr(relay, "delay", 5.0),
+    }
+    relay.at, relay.then = 10, fail[outage]
     began = time.monotonic()
     done = subprocess.run(
         ["dvc", "repro", "train@config_2", "attack@train"],
@@ -263,6 +269,7 @@ def test_a_repro_goes_on_while_its_server_hangs_and_dies(
     took = time.monotonic() - began
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert relay.at is None, "nothing was logged in mid-run"
+    relay.heal()
     server[0].kill()
     track = [sys.executable, "-m", "octrobust.cli", "track"]
     environment["PYTHONPATH"] = str(checkout.root / "src")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import random
@@ -158,15 +159,49 @@ def test_a_full_disk_that_the_first_rank_alone_meets(finished: Checkout) -> None
     assert victim.contents() == victim.reference
 
 
-def test_evaluation_on_ranks_is_that_of_one_process(finished: Checkout) -> None:
+@pytest.fixture(scope="module")
+def evaluated(finished: Checkout) -> Checkout:
     finished.run("dvc", "repro", "evaluate")
-    stages = [Victim(finished, stage) for stage in ("battery@config_1", "evaluate")]
+    return finished
+
+
+def test_evaluation_on_ranks_is_that_of_one_process(evaluated: Checkout) -> None:
+    stages = [Victim(evaluated, stage) for stage in ("battery@config_1", "evaluate")]
     for victim in stages:
         victim.forget()
-        with compute(finished, launcher="torchrun", processes=3):
+        with compute(evaluated, launcher="torchrun", processes=3):
             victim.run()
         assert victim.contents() == victim.reference
         assert not victim.leftovers()
+
+
+def test_a_rank_killed_in_an_evaluation(evaluated: Checkout) -> None:
+    """The battery: no attack that was finished is run again, and the records are one process's."""
+    victim = Victim(evaluated, "battery@config_1")
+    victim.forget()
+    with compute(evaluated, launcher="torchrun", processes=2):
+        process = victim.start()
+        wait_until(lambda: _attacks(evaluated), process, victim)
+        before = _attacks(evaluated)
+        ranks_of(process.pid)[1].kill()
+        while process.poll() is None:
+            now = _attacks(evaluated)
+            if not victim.contents():  # then scratch may be on its way out
+                assert before.items() <= now.items(), "a finished attack was run again"
+            time.sleep(0.05)
+        assert ended(process, victim) == 0
+    assert "rank 1 ended by SIGKILL: all ranks start again" in victim.log()
+    assert victim.contents() == victim.reference
+    assert not victim.leftovers()
+
+
+def _attacks(checkout: Checkout) -> dict[str, int]:
+    """Finished attacks of an unfinished battery, and when each was written."""
+    found = {}
+    for path in (checkout.root / SCRATCH).glob("battery-*/*/*/*.csv"):
+        with contextlib.suppress(FileNotFoundError):  # on its way out
+            found[str(path)] = path.stat().st_mtime_ns
+    return found
 
 
 @pytest.fixture

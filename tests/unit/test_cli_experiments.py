@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from typer.testing import CliRunner, Result
 
 from octrobust.cli import app
 from octrobust.errors import UserError
-from octrobust.experiments import command, queue, read, sweep, table
+from octrobust.experiments import command, lock, queue, read, sweep, table
 from octrobust.experiments.command import NoAnswerError
-from octrobust.experiments.grid import points
+from octrobust.experiments.grid import leaves, points
 from tests.conftest import one_error
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 SUMMARY = "metrics/summary.json"
 ATTACK = "metrics/attack/test.json"
+NO_PROJECT = Path("/")  # with no dvc.lock
 
 
 def state(rev: str, beta: float, robust: float, **more: Any) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def state(rev: str, beta: float, robust: float, **more: Any) -> dict[str, Any]:
         "accuracy_attacked": 0.0,
         "validation_robust_accuracy_hardened_online": robust,
         "validation_robust_accuracy_hardened_control": 0.99,
-        "median_l2_attacked": 1 + more.get("summary_of", beta),
+        "median_l2_attacked": 1 + beta,
     }
     attack = {"l2": {"median": 1 + beta}, "success_rate": 1.0, "success_rate_8bit": 0.5}
     return {
@@ -310,18 +312,87 @@ def test_draw_along_the_one_parameter_that_differs(dvc: dict[str, Any], tmp_path
         assert picture.format == "PNG"
 
 
-def test_where_the_attack_alone_was_run_the_summary_is_not_its(dvc: dict[str, Any]) -> None:
+def lock_of(beta: float, *, summary: float | None = None, seed: int = 3) -> lock.Lock:
+    """dvc.lock after stages with these parameters; the summary may be of an earlier beta."""
+    return {
+        "train": {
+            "params": {"params.yaml": {"train": {**PARAMS["train"], "seed": seed}}},
+            "outs": [{"path": "models/config_1", "md5": f"model {seed}"}],
+        },
+        "attack@test": {
+            "params": {"params.yaml": {"attack.beta": beta}},
+            "deps": [{"path": "models/config_1", "md5": "model 3"}],
+            "outs": [{"path": ATTACK, "md5": f"attack {beta}"}],
+        },
+        "report": {
+            "params": {"params.yaml": {"attack": {**PARAMS["attack"], "beta": summary or beta}}},
+            "deps": [{"path": ATTACK, "md5": f"attack {summary or beta}"}],
+            "outs": [{"path": SUMMARY, "md5": "-"}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("made", "attack", "summary"),
+    [
+        (lock_of(0.001), True, True),
+        (lock_of(0.1), False, False),  # params.yaml was changed, and nothing run
+        (lock_of(0.001, summary=0.1), True, False),  # the attack alone was run
+        (lock_of(0.001, seed=4), False, False),  # as was the model
+        ({}, False, False),
+    ],
+)
+def test_results_of_other_parameters_are_not_shown(
+    made: lock.Lock, attack: bool, summary: bool
+) -> None:
+    params = dict(leaves(PARAMS))
+    assert lock.made_with(made, params, ATTACK) is attack
+    assert lock.made_with(made, params, SUMMARY) is summary
+
+
+def test_a_model_trained_again_leaves_the_attack_stale() -> None:
+    """Though by the same parameters: on other data, or another machine."""
+    made = {**lock_of(0.001)}
+    made["train"] = {**made["train"], "outs": [{"path": "models/config_1", "md5": "another"}]}
+    assert not lock.made_with(made, dict(leaves(PARAMS)), ATTACK)
+
+
+def test_where_the_attack_alone_was_run_the_summary_is_not_its(
+    dvc: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     dvc["told"] = shown(
         experiment("whole", "success", 0.01, 0.6),
-        experiment("attack", "success", 0.1, 0.5, summary_of=0.001),
-        experiment("its attack again", "success", 0.01, 0.6, summary_of=0.001),
+        experiment("attack", "success", 0.1, 0.5),
+        experiment("its attack again", "success", 0.01, 0.6),
     )
+    found = {"whole" * 7: lock_of(0.01), "attack" * 7: lock_of(0.1, summary=0.001)}
+    found["its attack again" * 7] = lock_of(0.01, summary=0.001)
+    # The last commit has parameters that nothing was run with.
+    found["a" * 40] = lock_of(0.1)
+    monkeypatch.setattr(read, "read_lock", lambda project, rev: found.get(rev))
     dvc["told"][1]["experiments"].reverse()  # DVC has the newest first
     told = json.loads(octrobust("sweep", "draw", "--json").stdout)
     metrics = told["lines"][0]["metrics"]
     at = {name: [one["value"] for one in found] for name, found in metrics.items()}
     assert at["attack@test.l2.median"] == [0.001, 0.01, 0.1]
     assert at["accuracy_attacked"] == at[read.ROBUST] == [0.001, 0.01]
+
+
+def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True)
+
+    git("init", "--quiet")
+    assert lock.read_lock(tmp_path, None) is None
+    (tmp_path / "dvc.lock").write_text("stages:\n  a: {params: {params.yaml: {beta: 1e-05}}}\n")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "one")
+    (tmp_path / "dvc.lock").write_text("stages: {}\n")
+    then = {"a": {"params": {"params.yaml": {"beta": 1e-05}}}}
+    assert lock.read_lock(tmp_path, "HEAD") == then
+    assert lock.read_lock(tmp_path, None) == {}
+    assert lock.read_lock(tmp_path, "nowhere") is None
 
 
 def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:
@@ -332,7 +403,7 @@ def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:
             for seed in (1, 2)
         )
     )
-    found = sweep.sweep_of(list(read._experiments(told, False)), None)
+    found = sweep.sweep_of(list(read._experiments(NO_PROJECT, told, False)), None)
     assert list(found.lines) == [""]
     values = found.values("", read.ROBUST)
     assert values[1] == pytest.approx((0.01, 0.65, 0.6, 0.7))
@@ -380,7 +451,7 @@ def test_draw_asks_which_where_several_differ() -> None:
     with pytest.raises(
         UserError, match=r"attack.max_iter, attack.beta|attack.beta, attack.max_iter"
     ):
-        sweep.sweep_of(list(read._experiments(told, False)), None)
+        sweep.sweep_of(list(read._experiments(NO_PROJECT, told, False)), None)
 
 
 def test_watching_follows_what_was_open_and_says_what_ended(tmp_path: Path) -> None:
@@ -394,7 +465,7 @@ def test_watching_follows_what_was_open_and_says_what_ended(tmp_path: Path) -> N
     seen = queue.Watched()
 
     def look(*experiments: dict[str, Any]) -> list[tuple[str, str]]:
-        return seen.look(list(read._experiments(shown(old, *experiments), False)))
+        return seen.look(list(read._experiments(NO_PROJECT, shown(old, *experiments), False)))
 
     assert (
         look(
@@ -431,7 +502,7 @@ def test_watch_ends_with_one_where_an_experiment_failed(
 
     def look(project: Path) -> list[read.Experiment]:
         told = shown(experiment("e", next(states), 0.1, 0.5))
-        return list(read._experiments(told, False))
+        return list(read._experiments(NO_PROJECT, told, False))
 
     monkeypatch.setattr(queue, "read_experiments", look)
     monkeypatch.setattr(queue.time, "sleep", lambda seconds: None)
@@ -455,7 +526,7 @@ def test_run_starts_what_was_queued_again_under_a_failed_ones_name(
     told = [
         one
         for state in ("queued", "failed")  # DVC lists the failed ones last
-        for one in read._experiments(shown(experiment("e", state, 0.1, 0.5)), False)
+        for one in read._experiments(NO_PROJECT, shown(experiment("e", state, 0.1, 0.5)), False)
     ]
     started: list[int] = []
     monkeypatch.setattr(read, "read_experiments", lambda project: told)
@@ -473,7 +544,7 @@ def test_run_of_an_empty_queue_says_how_to_fill_it(dvc: dict[str, Any]) -> None:
 
 
 def test_a_tie_is_the_first() -> None:
-    found = list(read._experiments(shown(experiment("e", "success", 0.1, 0.5)), False))
+    found = list(read._experiments(NO_PROJECT, shown(experiment("e", "success", 0.1, 0.5)), False))
     best = table.best(found, read.ROBUST)
     assert best is not None
     assert best.name == "workspace"

@@ -13,15 +13,10 @@ from octrobust.config import HARDENED
 from octrobust.errors import UserError
 from octrobust.experiments.command import NoAnswerError, dvc
 from octrobust.experiments.grid import leaves
+from octrobust.experiments.lock import made_with, read_lock
 
 # Metrics files, and what their names begin with here.
 FILES = {"metrics/summary.json": "", "metrics/attack/test.json": "attack@test."}
-# What the summary repeats of the attack it was made from.
-REPEATED = {
-    "attack_success_rate": "attack@test.success_rate",
-    "attack_success_rate_8bit": "attack@test.success_rate_8bit",
-    "median_l2_attacked": "attack@test.l2.median",
-}
 ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it is the best
 WORKSPACE = "workspace"
 FOLDERS = ".dvc/tmp/exps/"  # where experiments of the queue work
@@ -39,7 +34,8 @@ class Experiment:
         state: success, queued, running or failed.
         params: by dotted name.
         metrics: of `FILES` by dotted name, and `ROBUST`; none unless it ended well, and none of a
-            summary that is of another attack.
+            file that other parameters made: where one stage alone was run (`dvc exp run
+            attack@test`), what comes after it is that of where the experiment began.
         best: the model that `ROBUST` is of.
         task: what identifies it in the queue, whatever becomes of it.
         log: what it prints, where it ran in the queue.
@@ -67,7 +63,7 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
     """
     told = _shown(project, ["--all-commits"] if all_commits else [])
     try:
-        found = list(_experiments(json.loads(told), all_commits))
+        found = list(_experiments(project, json.loads(told), all_commits))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"dvc exp show --json gave something unknown ({type(error).__name__}: {error}): is DVC "
@@ -89,20 +85,28 @@ def _shown(project: Path, options: list[str], looks: int = LOOKS) -> str:
     return _shown(project, options, looks - 1)
 
 
-def _experiments(told: list[dict[str, Any]], all_commits: bool) -> Iterator[Experiment]:
+def _experiments(
+    project: Path, told: list[dict[str, Any]], all_commits: bool
+) -> Iterator[Experiment]:
     heads = 0
     for baseline in told:
         here: Kind = "workspace" if baseline["rev"] == WORKSPACE else "commit"
         queued = baseline.get("experiments") or []
         heads += here == "commit"
         if here == "workspace" or heads == 1 or (all_commits and queued):
-            yield _one(baseline, here, baseline.get("name"), None)
+            yield _one(project, baseline, here, baseline.get("name"), None)
         for each in queued:
-            yield _one(each["revs"][0], "experiment", each.get("name"), each.get("executor"))
+            yield _one(
+                project, each["revs"][0], "experiment", each.get("name"), each.get("executor")
+            )
 
 
 def _one(
-    told: dict[str, Any], kind: Kind, name: str | None, executor: dict[str, Any] | None
+    project: Path,
+    told: dict[str, Any],
+    kind: Kind,
+    name: str | None,
+    executor: dict[str, Any] | None,
 ) -> Experiment:
     data = told.get("data") or {}
     state = (executor or {}).get("state") or ("failed" if told.get("error") else "success")
@@ -110,15 +114,16 @@ def _one(
     params = dict(leaves(_content(data, "params").get("params.yaml") or {}))
     metrics: dict[str, float] = {}
     if state == "success":  # others show those of where they began
+        lock = read_lock(project, None if kind == "workspace" else told["rev"])
         for path, prefix in FILES.items():
+            if lock is not None and not made_with(lock, params, path):
+                continue
             content = _content(data, "metrics").get(path) or {}
             metrics |= {
                 f"{prefix}{key}": value
                 for key, value in leaves(content)
                 if isinstance(value, int | float)
             }
-    if not _of_this_attack(metrics):
-        metrics = {name: value for name, value in metrics.items() if name.startswith("attack@")}
     best = _best(params, metrics)
     if best:
         metrics[ROBUST] = metrics[f"{ROBUST}_{best}"]
@@ -133,14 +138,6 @@ def _one(
         task=local.get("task_id"),
         log=Path(local["log"]) if local.get("log") else None,
     )
-
-
-def _of_this_attack(metrics: dict[str, float]) -> bool:
-    """Whether the summary is of the attack beside it: where the attack alone was run (`dvc exp run
-    attack@test`), it is that of where the experiment began. Of other stages run alone it cannot be
-    told."""
-    there = {name: other for name, other in REPEATED.items() if {name, other} <= metrics.keys()}
-    return all(metrics[name] == metrics[other] for name, other in there.items())
 
 
 def _content(data: dict[str, Any], what: str) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Whether results are of the parameters beside them: dvc.lock says what they were made with."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from octrobust.experiments.grid import leaves
+
+Lock = Mapping[str, Mapping[str, Any]]  # stages by name
+
+
+class _Loader(yaml.CSafeLoader):
+    """As DVC writes it, YAML 1.2: 1e-05 is a number. ruamel's own takes a second for the file."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
+)
+
+
+def read_lock(project: Path, rev: str | None) -> Lock | None:
+    """The stages of dvc.lock at a revision (None: as it lies there), or None where none is."""
+    if rev is not None:
+        return _at(project, rev)
+    path = project / "dvc.lock"
+    return _parsed(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@lru_cache(maxsize=256)
+def _at(project: Path, rev: str) -> Lock | None:
+    command = ["git", "show", f"{rev}:./dvc.lock"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    return _parsed(done.stdout)
+
+
+def _parsed(text: str) -> Lock | None:
+    return (yaml.load(text, _Loader) or {}).get("stages")  # noqa: S506 - it is a safe one
+
+
+def made_with(lock: Lock, params: Mapping[str, Any], path: str) -> bool:
+    """Whether the stage that made `path`, and every one that it builds on, ran with `params`, each
+    on what the one before it left.
+
+    Args:
+        params: by dotted name.
+    """
+    makers = {out["path"]: name for name, stage in lock.items() for out in stage.get("outs", ())}
+    digests = {out["path"]: out.get("md5") for one in lock.values() for out in one.get("outs", ())}
+    if path not in makers:
+        return False
+    todo, seen = [makers[path]], set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if not _with_parameters(lock[name], params):
+            return False
+        for dep in lock[name].get("deps", ()):
+            maker = makers.get(dep["path"])
+            if maker and digests[dep["path"]] != dep.get("md5"):
+                return False
+            todo += [maker] if maker else []
+    return True
+
+
+def _with_parameters(stage: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    recorded = stage.get("params", {}).get("params.yaml", {})
+    now = {
+        name: value
+        for name, value in params.items()
+        if any(name == key or name.startswith(f"{key}.") for key in recorded)
+    }
+    return now == dict(leaves(recorded))
