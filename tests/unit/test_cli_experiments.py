@@ -409,6 +409,17 @@ def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:
     assert values[1] == pytest.approx((0.01, 0.65, 0.6, 0.7))
 
 
+def test_a_line_is_named_by_what_tells_it_from_the_others() -> None:
+    """And not by what tells them all from the workspace, which is a point and no line."""
+    told = shown(*(experiment(f"e{beta}", "success", beta, 0.5) for beta in (0.01, 0.1)))
+    for one in told[1]["experiments"]:
+        params = one["revs"][0]["data"]["params"]["params.yaml"]["data"]
+        params["attack"]["max_iter"] = 20
+    found = sweep.sweep_of(list(read._experiments(NO_PROJECT, told, False)), "attack.beta")
+    assert list(found.lines) == [""]
+    assert found.xs == (0.01, 0.1)
+
+
 @pytest.mark.parametrize(
     ("values", "log"),
     [

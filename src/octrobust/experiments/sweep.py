@@ -74,12 +74,7 @@ def sweep_of(experiments: Sequence[Experiment], parameter: str | None) -> Sweep:
             raise UserError(unknown(parameter, list(done[0].params) if done else []))
         raise UserError(f"all finished experiments have one {parameter}; they differ in: {there}")
     others = [name for name in free if name != parameter]
-    lines: dict[str, dict[Any, list[Experiment]]] = {}
-    for one in done:
-        title = ", ".join(f"{name.rpartition('.')[2]} {one.params.get(name)}" for name in others)
-        lines.setdefault(title, {}).setdefault(_hashable(one.params.get(parameter)), []).append(one)
-    # A line of one point says nothing along the parameter.
-    lines = {title: line for title, line in lines.items() if len(line) > 1}
+    lines = _lines(done, parameter, others)
     if not lines:
         raise UserError(f"no two finished experiments differ in {parameter} alone")
     if len(lines) > MOST_LINES:
@@ -89,6 +84,22 @@ def sweep_of(experiments: Sequence[Experiment], parameter: str | None) -> Sweep:
         )
     xs = tuple(sorted({x for line in lines.values() for x in line}, key=_order))
     return Sweep(parameter, xs, lines, is_log_spaced(xs))
+
+
+def _lines(
+    done: Sequence[Experiment], parameter: str, others: Sequence[str]
+) -> dict[str, dict[Any, list[Experiment]]]:
+    """By what differs among them, those of more than one point: one says nothing along it."""
+    groups: dict[tuple[Any, ...], dict[Any, list[Experiment]]] = {}
+    for one in done:
+        key = tuple(_hashable(one.params.get(name)) for name in others)
+        groups.setdefault(key, {}).setdefault(_hashable(one.params.get(parameter)), []).append(one)
+    kept = {key: line for key, line in groups.items() if len(line) > 1}
+    named = [k for k in range(len(others)) if len({key[k] for key in kept}) > 1]
+    return {
+        ", ".join(f"{others[k].rpartition('.')[2]} {key[k]}" for k in named): line
+        for key, line in kept.items()
+    }
 
 
 def _distinct(experiments: Sequence[Experiment]) -> list[Experiment]:
