@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from octrobust import config
 from octrobust.errors import UserError, one_line_errors
-from octrobust.files import read_json, write_json
+from octrobust.files import write_json
 from scripts.blocks import RESULTS, ROOT
 from scripts.keep import provenance
 
@@ -34,16 +35,10 @@ def main(checkout: Path, name: str, preset: Path) -> None:
     _run(checkout, "dvc", "repro", "attack@test")
     made = checkout / "metrics" / "attack" / "test.json"
     found = {question: _sweep(checkout, name, question) for question in QUESTIONS}
-    told = read_json(made)
-    write_json(
-        RESULTS / f"sweep-{name}.json",
-        {
-            "provenance": provenance(checkout, preset, made, "octrobust sweep"),
-            "attacked": told["attacked"],
-            "images": told["images"],
-            "questions": found,
-        },
-    )
+    told = provenance(checkout, preset, made, "octrobust sweep")
+    target = config.load(checkout / "params.yaml").attack.target
+    kept = {"provenance": told, "target": target, "questions": found}
+    write_json(RESULTS / f"sweep-{name}.json", kept)
 
 
 def _sweep(checkout: Path, name: str, question: str) -> dict[str, Any]:

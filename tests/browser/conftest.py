@@ -30,12 +30,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Visit]:
-    """Open a file; afterwards: nothing was on the console, and nothing else was asked for."""
+    """Open a file; afterwards: nothing was on the console, and nothing else was asked for but
+    files of the site that it is said to be of."""
     complaints: list[str] = []
     asked: list[str] = []
+    sites: list[str] = ["data:"]
     contexts = []
 
-    def go(path: Path, width: int = 1440, **more: Any) -> Page:
+    def go(path: Path, width: int = 1440, site: Path | None = None, **more: Any) -> Page:
+        sites.extend([site.as_uri()] if site else [])
         context = browser.new_context(viewport={"width": width, "height": 900}, **more)
         contexts.append(context)
         page = context.new_page()
@@ -51,4 +54,4 @@ def visit(browser: Browser) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == []
+    assert [url for url in asked if not url.startswith(tuple(sites))] == []

@@ -70,7 +70,7 @@ def draw(
                         dict(zip(("value", "mean", "least", "largest"), one, strict=True))
                         for one in found.values(line, metric)
                     ]
-                    for metric in sweeps.METRICS
+                    for metric in (*sweeps.METRICS, *sweeps.COUNTS)
                 },
             }
             for line in found.lines

@@ -48,6 +48,7 @@ PANELS: tuple[Panel, ...] = (
     ),
 )
 METRICS = tuple(metric for _, _, curves in PANELS for metric, _ in curves)
+COUNTS = ("attack@test.images", "attack@test.attacked")  # what the rates are of
 STYLES = ("-", "--", ":", "-.")
 MARKERS = "osD^v"
 COLUMNS = 2
