@@ -69,7 +69,7 @@ def test_ranks_are_added_to_an_attack_that_was_killed(finished: Checkout) -> Non
 
 
 @pytest.fixture(scope="module", params=["train@config_1", "harden@online"])
-def on_two_ranks(request: pytest.FixtureRequest, finished: Checkout) -> Iterator[Victim]:
+def left_alone_on_two(request: pytest.FixtureRequest, finished: Checkout) -> Iterator[Victim]:
     """A fit whose reference is what two ranks give that are left alone."""
     victim = Victim(finished, request.param)
     alone = copy.copy(victim)
@@ -77,10 +77,16 @@ def on_two_ranks(request: pytest.FixtureRequest, finished: Checkout) -> Iterator
     with compute(finished, launcher="torchrun", processes=2):
         victim.run()
         victim.reference = victim.contents()
-        yield victim
+    yield victim
     alone.forget()
     alone.run()
     assert alone.contents() == alone.reference, "one process gives other bytes than before"
+
+
+@pytest.fixture
+def on_two_ranks(left_alone_on_two: Victim) -> Iterator[Victim]:
+    with compute(left_alone_on_two.checkout, launcher="torchrun", processes=2):
+        yield left_alone_on_two
 
 
 def test_a_rank_killed_in_a_fit(on_two_ranks: Victim) -> None:

@@ -64,7 +64,9 @@ def draw(sweep: Sweep, note: str) -> bytes:
 
 
 def _measured(sweep: Sweep, curves: Sequence[Curve]) -> bool:
-    return any(sweep.values(line, metric) for line in sweep.lines for metric, _ in curves)
+    """Along the parameter, at more than one value."""
+    found = (sweep.values(line, metric) for line in sweep.lines for metric, _ in curves)
+    return any(len(values) > 1 for values in found)
 
 
 def _draw(
