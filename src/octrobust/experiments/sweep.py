@@ -98,7 +98,7 @@ def _lines(
     named = [k for k in range(len(others)) if len({key[k] for key in kept}) > 1]
     return {
         ", ".join(f"{others[k].rpartition('.')[2]} {key[k]}" for k in named): line
-        for key, line in kept.items()
+        for key, line in sorted(kept.items(), key=lambda one: [_order(value) for value in one[0]])
     }
 
 

@@ -103,7 +103,7 @@ def _panel(
     axes.set_xlabel(sweep.parameter)
     axes.set_ylim(*((-4, 104) if unit else (0, 1.08 * axes.get_ylim()[1])))
     _x_axis(axes, sweep)
-    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), handlelength=3.5)
 
 
 def _x_axis(axes: Any, sweep: Sweep) -> None:
