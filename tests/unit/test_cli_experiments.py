@@ -253,6 +253,7 @@ def test_output_of_another_dvc_is_one_line(dvc: dict[str, Any]) -> None:
 
 GONE = UserError("dvc exp show: directory '/p/.dvc/tmp/exps/tmp6j/.dvc' does not exist")
 SILENT = NoAnswerError("dvc exp show: no answer within 60 seconds")
+BEGUN = UserError("dvc exp show: unexpected error - Empty git repo")
 REFUSED = UserError("dvc exp show: you are not inside of a DVC repository")
 
 
@@ -261,6 +262,7 @@ REFUSED = UserError("dvc exp show: you are not inside of a DVC repository")
     [
         (GONE, read.LOOKS - 1, 0),
         (SILENT, read.LOOKS - 1, 0),
+        (BEGUN, read.LOOKS - 1, 0),
         (GONE, read.LOOKS, 2),
         (REFUSED, 1, 2),
     ],

@@ -20,6 +20,7 @@ FILES = {"metrics/summary.json": "", "metrics/attack/test.json": "attack@test."}
 ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it is the best
 WORKSPACE = "workspace"
 FOLDERS = ".dvc/tmp/exps/"  # where experiments of the queue work
+EMPTY = "Empty git repo"  # what DVC says of such a folder that is only begun
 LOOKS = 5
 PATIENCE = 60.0  # seconds for a look; what it found is kept by DVC, so that the next is quicker
 Kind = Literal["workspace", "commit", "experiment"]
@@ -78,7 +79,7 @@ def _shown(project: Path, options: list[str], looks: int = LOOKS) -> str:
     try:
         return dvc(project, "exp", "show", "--json", *options, seconds=PATIENCE)
     except UserError as error:
-        meanwhile = FOLDERS in str(error) or isinstance(error, NoAnswerError)
+        meanwhile = FOLDERS in str(error) or EMPTY in str(error) or isinstance(error, NoAnswerError)
         if not meanwhile or looks == 1:
             raise
     time.sleep(1)
