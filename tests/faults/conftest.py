@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.run("git", "add", "--all")
     checkout.run("git", "commit", "--quiet", "--message", "trained")
     return checkout
+
+
+@pytest.fixture(autouse=True)
+def _mended(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test that failed leaves is no start for the next."""
+    shared = [name for name in ("finished", "trained") if name in request.fixturenames]
+    checkouts = [request.getfixturevalue(name) for name in shared]
+    yield
+    for checkout in checkouts:
+        if not request.node.stash.get(PASSED, False):
+            shutil.rmtree(checkout.root / ".octrobust" / "scratch", ignore_errors=True)
+            checkout.run("git", "checkout", "--", ".")
+            checkout.run("dvc", "checkout", "--force")
 
 
 @pytest.hookimpl(wrapper=True)

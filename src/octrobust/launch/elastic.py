@@ -44,11 +44,14 @@ def run_elastic(command: list[str], compute: Compute) -> tuple[str, int]:
 def _environment(room: str, compute: Compute) -> Iterator[None]:
     """What the ranks and torch's launcher find in theirs."""
     ours = {ROOM: room, LAUNCHER: str(os.getpid())}
+    # Else ranks that start again meet in the store of before: by the addresses of the dead, and each
+    # machine in another's where the first of them has changed (torch 2.15).
+    ours["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     # torch's launcher would tell every end of a process at length.
     defaults = {"LOGLEVEL": "CRITICAL"}
     if compute.nodes == 1:
         # By a file and over loopback: nothing of this run can be reached from outside.
-        ours |= {BY_FILE: "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        ours[BY_FILE] = "1"
         ours["GLOO_SOCKET_IFNAME"] = _LOOPBACK
     else:
         for interface in _interfaces(_own_address(*_endpoint(compute))):
