@@ -43,8 +43,10 @@ test: setup ## run the tests
 TWO_AT_A_TIME := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: export OMP_NUM_THREADS = 1
 
+FAULTS := tests/faults
+
 faults: setup ## kill the stages at random moments, a hundred times, and look at what is left
-	FAULTS_TABLE=benchmarks/results/faults.json python -m pytest -m faults -s tests/faults
+	FAULTS_TABLE=benchmarks/results/faults.json python -m pytest -m faults -v -s $(FAULTS)
 
 PEERS := .octrobust/scratch/benchmarks/peers
 

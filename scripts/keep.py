@@ -123,12 +123,16 @@ def provenance(
         "changed": dict(_changed(read_yaml(checkout / "params.yaml"), read_yaml(preset))),
         "data": _data(checkout, params),
         "date": f"{datetime.fromtimestamp(last.stat().st_mtime, UTC):%Y-%m-%d}",
-        "revision": subprocess.check_output(
-            ["git", "rev-parse", "HEAD"], cwd=checkout, text=True
-        ).strip(),
+        "revision": _revision(checkout),
         "machine": f"{processor()}, {os.cpu_count()} cores, {'bf16' if mixed else 'fp32'}, "
         f"torch {version('torch')}",
     }
+
+
+def _revision(checkout: Path) -> str:
+    """The last commit that the project has too: parameters may be committed in the clone alone."""
+    command = ["git", "merge-base", "HEAD", "origin/HEAD"]
+    return subprocess.check_output(command, cwd=checkout, text=True).strip()
 
 
 def _data(checkout: Path, params: config.Params) -> str:

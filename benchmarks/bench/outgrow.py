@@ -198,7 +198,8 @@ def _faults(document: Document) -> list[str]:
         for run in document["runs"]
     ]
     return [
-        "By `make faults`, the tests in `tests/faults` that count something; those here passed.",
+        "The tests of `tests/faults` that passed, and what they counted; runs of a part of them "
+        "(`make faults FAULTS=...`) leave the other rows.",
         table(["test", "counted", "processor", "date", "revision"], rows, numbers=False),
     ]
 

@@ -84,7 +84,11 @@ def _record() -> Iterator[dict[str, str | None]]:
     rows = {one["name"]: one for one in read_json(path)["runs"]} if path.exists() else {}
     rows |= {name: {"name": name, "counted": text, **told} for name, text in found.items() if text}
     kept = [rows[name] for name in sorted(rows) if found.get(name, "") is not None]
-    document = {"kind": "faults", "machine": described, "runs": kept}
+    document = {
+        "kind": "faults",
+        "machine": {**described, "command": "make faults"},
+        "runs": kept,
+    }
     write_json(path, document)
     tables.write(path, document)
 

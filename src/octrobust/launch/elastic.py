@@ -44,8 +44,8 @@ def run_elastic(command: list[str], compute: Compute) -> tuple[str, int]:
 def _environment(room: str, compute: Compute) -> Iterator[None]:
     """What the ranks and torch's launcher find in theirs."""
     ours = {ROOM: room, LAUNCHER: str(os.getpid())}
-    # Else ranks that start again meet in the store of before: by the addresses of the dead, and each
-    # machine in another's where the first of them has changed (torch 2.15).
+    # Else ranks that start again meet in the store of before: by the addresses of the dead, and
+    # machines in two stores where the first of them has changed (torch 2.15).
     ours["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     # torch's launcher would tell every end of a process at length.
     defaults = {"LOGLEVEL": "CRITICAL"}
