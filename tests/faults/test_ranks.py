@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.faults.conftest import Note
+from tests.faults.conftest import Note, commit
 from tests.faults.kills import SCRATCH, Victim, kill_often
 from tests.faults.ranks import compute, ended, ranks_of, two_hosts, wait_until
 from tests.faults.test_disk import mounted, refused
@@ -168,6 +168,7 @@ def test_a_full_disk_that_the_first_rank_alone_meets(finished: Checkout) -> None
 @pytest.fixture(scope="module")
 def evaluated(finished: Checkout) -> Checkout:
     finished.run("dvc", "repro", "evaluate")
+    commit(finished)
     return finished
 
 
