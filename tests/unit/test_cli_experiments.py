@@ -380,16 +380,31 @@ def test_where_the_attack_alone_was_run_the_summary_is_not_its(
     assert at["accuracy_attacked"] == at[read.ROBUST] == [0.001, 0.01]
 
 
-def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        who = ["-c", "user.name=x", "-c", "user.email=x@y"]
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True)
+def git(folder: Path, *arguments: str) -> str:
+    who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    done = subprocess.run(
+        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
-    git("init", "--quiet")
+
+def test_of_all_commits_those_with_experiments_are_asked_for(tmp_path: Path) -> None:
+    """DVC takes minutes for a history of some hundred."""
+    git(tmp_path, "init", "--quiet")
+    for message in ("first", "second", "last"):
+        git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", message)
+    first, last = git(tmp_path, "rev-parse", "HEAD~2"), git(tmp_path, "rev-parse", "HEAD")
+    for name in (f"refs/exps/{first[:2]}/{first[2:]}/beta=0.1", "refs/exps/celery/stash"):
+        git(tmp_path, "update-ref", name, "HEAD")
+    assert read._revisions(tmp_path) == ["--rev", last, "--rev", first]
+
+
+def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
     assert lock.read_lock(tmp_path, None) is None
     (tmp_path / "dvc.lock").write_text("stages:\n  a: {params: {params.yaml: {beta: 1e-05}}}\n")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "one")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
     then = {"a": {"params": {"params.yaml": {"beta": 1e-05}}}}
     assert lock.read_lock(tmp_path, "HEAD") == then

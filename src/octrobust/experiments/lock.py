@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from octrobust.experiments.command import git
 from octrobust.experiments.grid import leaves
 
 Lock = Mapping[str, Mapping[str, Any]]  # stages by name
@@ -35,9 +35,7 @@ def read_lock(project: Path, rev: str | None) -> Lock | None:
 
 @lru_cache(maxsize=256)
 def _at(project: Path, rev: str) -> Lock | None:
-    command = ["git", "show", f"{rev}:./dvc.lock"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    return _parsed(done.stdout)
+    return _parsed(git(project, "show", f"{rev}:./dvc.lock"))
 
 
 def _parsed(text: str) -> Lock | None:

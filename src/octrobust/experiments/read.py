@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 from octrobust.config import HARDENED
 from octrobust.errors import UserError
-from octrobust.experiments.command import NoAnswerError, dvc
+from octrobust.experiments.command import NoAnswerError, dvc, git
 from octrobust.experiments.grid import leaves
 from octrobust.experiments.lock import made_with, read_lock
 
@@ -57,12 +58,12 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
     """The workspace, the last commit, and the experiments that began there.
 
     Args:
-        all_commits: all commits that have experiments, too.
+        all_commits: other commits that finished experiments began at, too.
 
     Raises:
         UserError: DVC cannot say.
     """
-    told = _shown(project, ["--all-commits"] if all_commits else [])
+    told = _shown(project, _revisions(project) if all_commits else [])
     try:
         found = list(_experiments(project, json.loads(told), all_commits))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -71,6 +72,15 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
             "of the versions that pyproject.toml asks for?"
         ) from None
     return found
+
+
+def _revisions(project: Path) -> list[str]:
+    """Options for the last commit, and for the others that finished experiments began at: over all
+    commits of a long history DVC takes minutes."""
+    refs = git(project, "for-each-ref", "--format=%(refname)", "refs/exps/")
+    begun = {"".join(parts) for parts in re.findall(r"^refs/exps/(\w\w)/(\w{38})/", refs, re.M)}
+    head = git(project, "rev-parse", "HEAD").strip()
+    return [word for rev in (head, *sorted(begun - {head})) for word in ("--rev", rev)]
 
 
 def _shown(project: Path, options: list[str], looks: int = LOOKS) -> str:
