@@ -36,13 +36,14 @@ def variations(folder: Path, patients: int, scans: int, base: Path) -> None:
         for patient in range(patients):
             number = 1001 + len(LABELS) * patient + kind
             rng, drawn = _rng(patient, kind), None
+            moves = _rng(patient, kind, 0).permutation(13 * 13)  # no two of a patient's alike
             for scan in range(1, scans + 1):
                 target = folder / label / f"{label}-{number}-{scan}.jpeg"
                 if target.exists():
                     continue
                 drawn = _patient(rng, paths) if drawn is None else drawn
-                shift = _rng(patient, kind, scan).integers(-6, 7, 2)
-                image = Image.fromarray(np.roll(drawn, tuple(shift), (0, 1)))
+                shift = divmod(int(moves[scan - 1]), 13)
+                image = Image.fromarray(np.roll(drawn, (shift[0] - 6, shift[1] - 6), (0, 1)))
                 with atomic_path(target, of_many=True) as temporary:
                     image.save(temporary, format="JPEG", quality=75)
 
