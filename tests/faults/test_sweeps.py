@@ -85,7 +85,8 @@ def test_two_workers_a_device_each_make_what_one_makes(
 
     for name, beta in BETAS.items():
         one_by_one.run("dvc", "exp", "run", "--name", name, "-S", f"attack.beta={beta}", *STAGES)
-        trained.run("dvc", "exp", "apply", name)
+        # It complains of the stages that were not run.
+        trained.run("dvc", "exp", "apply", name, check=False)
         for stage in STAGES:
             alone, queued = (Victim(each, stage).contents() for each in (one_by_one, trained))
             assert queued == alone, (name, stage)
