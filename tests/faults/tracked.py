@@ -39,7 +39,7 @@ def make_project(root: Path, beta: float) -> Path:
         "image_size": 80,
         "classes": ["NORMAL", "CNV"],
         "robust_accuracy": 0.5,
-        "measured": f"beta {beta}",
+        "measured": f"beta {beta:.6f}",  # as long for each
     }
     (cards / "best.json").write_text(json.dumps(best))
     (cards / "hardened_online.md").write_text("# a card\n")
