@@ -55,7 +55,9 @@ def _put_back(request: pytest.FixtureRequest) -> Iterator[None]:
     checkouts = [request.getfixturevalue(name) for name in shared]
     yield
     for checkout in checkouts:
-        shutil.rmtree(checkout.root / ".octrobust" / "scratch", ignore_errors=True)
+        scratch = checkout.root / ".octrobust" / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True, exist_ok=True)  # tests move it aside
         checkout.run("git", "checkout", "--", ".")
         # It complains of the stages that were not run.
         checkout.run("dvc", "checkout", "--force", "--quiet", check=False)
