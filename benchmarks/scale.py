@@ -30,7 +30,7 @@ SCANS = 4  # of a patient
 BASE_PATIENTS = 25  # of each class, that the others are varied from
 # All images are in a split, so that every stage which reads them all does; only `attack@test`,
 # adaptive, battery and evaluate are of the test split alone.
-# Of 60,000, as many are attacked as the paper attacks.
+# Of 60,000, as many training images are attacked as by the paper: 15,000.
 SHARES = {"train": 0.25, "validation": 0.25, "test": 0.1, "extra": 0.4}
 # Of the stages that do not read all images, the splits that they read.
 READ = {

@@ -132,7 +132,11 @@ def provenance(
 def _revision(checkout: Path) -> str:
     """The last commit that the project has too: parameters may be committed in the clone alone."""
     command = ["git", "merge-base", "HEAD", "origin/HEAD"]
-    return subprocess.check_output(command, cwd=checkout, text=True).strip()
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    return (
+        done.stdout.strip()
+        or subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=checkout, text=True).strip()
+    )
 
 
 def _data(checkout: Path, params: config.Params) -> str:

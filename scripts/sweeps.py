@@ -43,6 +43,7 @@ def main(checkout: Path, name: str, preset: Path) -> None:
 
 def _sweep(checkout: Path, name: str, question: str) -> dict[str, Any]:
     _run(checkout, "dvc", "exp", "remove", "--all-commits")
+    _run(checkout, "dvc", "exp", "remove", "--queue")
     grid = QUESTIONS[question]
     _run(checkout, "octrobust", "sweep", *grid, "--attack-only")
     ended = json.loads(_run(checkout, "octrobust", "sweep", "run", "--json"))

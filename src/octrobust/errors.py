@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class UserError(Exception):
@@ -32,7 +32,8 @@ _DISK = {
 
 
 def to_stderr(line: str) -> None:
-    sys.stdout.flush()  # into one file, the last word is the last line
+    with suppress(OSError, ValueError):  # a full disk or a closed pipe must not hide the line
+        sys.stdout.flush()  # into one file, the last word is the last line
     print(line, file=sys.stderr, flush=True)
 
 
@@ -42,11 +43,14 @@ def interruptible_imports() -> None:
     says it."""
 
     def leave(*_: object) -> None:
-        if "TORCHELASTIC_RUN_ID" not in os.environ:  # as distributed.place knows a rank
-            to_stderr(INTERRUPTED)
-        os._exit(130)
+        try:
+            if "TORCHELASTIC_RUN_ID" not in os.environ:  # as distributed.place knows a rank
+                to_stderr(INTERRUPTED)
+        finally:
+            os._exit(130)
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+    # Not where it is ignored, as in the background of a script.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, leave)
 
 

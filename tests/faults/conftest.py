@@ -67,7 +67,7 @@ def _put_back(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """A test's fixtures are to know at their end whether it passed."""
     report = yield
-    if report.when == "call":
+    if report.when == "call" and not report.skipped:
         item.stash[PASSED] = report.passed
     return report
 
@@ -110,4 +110,6 @@ def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iter
         told.append(text)
 
     yield keep
+    if request.node.stash.get(PASSED) is None:
+        return  # skipped: what was seen elsewhere stays
     _record[name] = ("; ".join(told) or "passed") if request.node.stash.get(PASSED, False) else None

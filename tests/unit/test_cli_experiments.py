@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
 SUMMARY = "metrics/summary.json"
 ATTACK = "metrics/attack/test.json"
-NO_PROJECT = Path("/")  # with no dvc.lock
+NO_PROJECT = Path("/")
 
 
 def state(rev: str, beta: float, robust: float, **more: Any) -> dict[str, Any]:
@@ -63,6 +63,12 @@ def experiment(name: str, status: str, *arguments: float, **more: Any) -> dict[s
 def shown(*experiments: dict[str, Any]) -> list[dict[str, Any]]:
     head = state("a" * 40, 0.001, 0.5, name="main")
     return [state("workspace", 0.001, 0.5), {**head, "experiments": list(experiments)}]
+
+
+@pytest.fixture(autouse=True)
+def without_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these revisions ran with is not known, and so believed."""
+    monkeypatch.setattr(read, "read_lock", lambda project, rev: None)
 
 
 @pytest.fixture
@@ -402,14 +408,18 @@ def test_of_all_commits_those_with_experiments_are_asked_for(tmp_path: Path) -> 
 def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     assert lock.read_lock(tmp_path, None) is None
-    (tmp_path / "dvc.lock").write_text("stages:\n  a: {params: {params.yaml: {beta: 1e-05}}}\n")
+    (tmp_path / "dvc.lock").write_text(
+        "stages:\n  a: {params: {params.yaml: {beta: 1e-05, classes: [NO, 1.5, 2, true]}}}\n"
+    )
     git(tmp_path, "add", "--all")
     git(tmp_path, "commit", "--quiet", "--message", "one")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
-    then = {"a": {"params": {"params.yaml": {"beta": 1e-05}}}}
+    then = {"a": {"params": {"params.yaml": {"beta": 1e-05, "classes": ["NO", 1.5, 2, True]}}}}
     assert lock.read_lock(tmp_path, "HEAD") == then
     assert lock.read_lock(tmp_path, None) == {}
-    assert lock.read_lock(tmp_path, "nowhere") is None
+    assert lock.read_lock(tmp_path, "nowhere") == {}
+    (tmp_path / "dvc.lock").write_text("stages:\n  a: {params: {par")
+    assert lock.read_lock(tmp_path, None) == {}
 
 
 def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:

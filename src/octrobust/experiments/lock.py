@@ -17,11 +17,23 @@ Lock = Mapping[str, Mapping[str, Any]]  # stages by name
 
 
 class _Loader(yaml.CSafeLoader):
-    """As DVC writes it, YAML 1.2: 1e-05 is a number. ruamel's own takes a second for the file."""
+    """As DVC writes it, YAML 1.2: 1e-05 is a number, NO a string. ruamel's own takes a second."""
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in found
+        if tag.rpartition(":")[2] not in ("bool", "int", "float", "timestamp")
+    ]
+    for first, found in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false)$"), [*"tf"])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?\d+$"), [*"-+0123456789"])
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$"),
+    [*"-+.0123456789"],
 )
 
 
@@ -34,17 +46,25 @@ def read_lock(project: Path, rev: str | None) -> Lock | None:
 
 
 @lru_cache(maxsize=256)
-def _at(project: Path, rev: str) -> Lock | None:
+def _at(project: Path, rev: str) -> Lock:
     return _parsed(git(project, "show", f"{rev}:./dvc.lock"))
 
 
-def _parsed(text: str) -> Lock | None:
-    return (yaml.load(text, _Loader) or {}).get("stages")  # noqa: S506 - it is a safe one
+def _parsed(text: str) -> Lock:
+    """Nothing of a file that DVC is just writing, or of a revision that has none."""
+    try:
+        stages = (yaml.load(text, _Loader) or {}).get("stages")  # noqa: S506 - it is a safe one
+    except yaml.YAMLError:
+        return {}
+    return {name: stage for name, stage in (stages or {}).items() if isinstance(stage, dict)}
 
 
 def made_with(lock: Lock, params: Mapping[str, Any], path: str) -> bool:
-    """Whether the stage that made `path`, and every one that it builds on, ran with `params`, each
-    on what the one before it left.
+    """Whether the stage that made `path`, and those whose results it names one by one, ran with
+    `params`, each on what the one before it left.
+
+    What a stage takes as a folder of several stages' results (`report`: models, metrics) is not
+    followed: its own parameters are then all that is compared.
 
     Args:
         params: by dotted name.
