@@ -110,6 +110,6 @@ def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iter
         told.append(text)
 
     yield keep
-    if request.node.stash.get(PASSED) is None:
-        return  # skipped: what was seen elsewhere stays
-    _record[name] = ("; ".join(told) or "passed") if request.node.stash.get(PASSED, False) else None
+    passed = request.node.stash.get(PASSED, None)
+    if passed is not None:  # else skipped: what was seen elsewhere stays
+        _record[name] = ("; ".join(told) or "passed") if passed else None

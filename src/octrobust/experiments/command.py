@@ -44,8 +44,9 @@ def dvc(project: Path, *arguments: str, seconds: float | None = None) -> str:
 
 def git(project: Path, *arguments: str) -> str:
     """What `git ARGUMENTS` prints, run in `project`; nothing where it fails."""
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], cwd=project, capture_output=True, text=True, check=False
+    )
     return done.stdout
 
 

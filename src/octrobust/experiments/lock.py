@@ -69,11 +69,14 @@ def made_with(lock: Lock, params: Mapping[str, Any], path: str) -> bool:
     Args:
         params: by dotted name.
     """
-    makers = {out["path"]: name for name, stage in lock.items() for out in stage.get("outs", ())}
-    digests = {out["path"]: out.get("md5") for one in lock.values() for out in one.get("outs", ())}
-    if path not in makers:
+    made = {
+        out["path"]: (name, out.get("md5"))
+        for name, stage in lock.items()
+        for out in stage.get("outs", ())
+    }
+    if path not in made:
         return False
-    todo, seen = [makers[path]], set[str]()
+    todo, seen = [made[path][0]], set[str]()
     while todo:
         name = todo.pop()
         if name in seen:
@@ -82,10 +85,12 @@ def made_with(lock: Lock, params: Mapping[str, Any], path: str) -> bool:
         if not _with_parameters(lock[name], params):
             return False
         for dep in lock[name].get("deps", ()):
-            maker = makers.get(dep["path"])
-            if maker and digests[dep["path"]] != dep.get("md5"):
+            if dep["path"] not in made:
+                continue
+            maker, digest = made[dep["path"]]
+            if digest != dep.get("md5"):
                 return False
-            todo += [maker] if maker else []
+            todo.append(maker)
     return True
 
 
