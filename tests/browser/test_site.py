@@ -33,9 +33,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nothing_sticks_out(visit: Visit, site: Path) -> None:
-    for path in site.rglob("*.html"):
-        if path.name == "404.html":  # has addresses of a server
-            continue
+    paths = [path for path in site.rglob("*.html") if path.name != "404.html"]  # of a server
+    assert len(paths) > len(SHOWN)
+    for path in paths:
         page = visit(path, site=site)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})

@@ -13,6 +13,7 @@ import pytest
 
 from octrobust.files import read_json, write_json
 from tests.conftest import ROOT
+from tests.faults.kills import end_all
 from tests.pipeline.conftest import TINY, Checkout, new_checkout, update
 
 Note = Callable[[str], None]
@@ -39,7 +40,7 @@ def commit(checkout: Checkout) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """After `dvc repro` of the attacked model alone, committed. Tests that change it restore it."""
+    """After `dvc repro` of the attacked model alone, committed."""
     changes = copy.deepcopy(TINY)
     update(changes, {"train": {"epochs": 2}, "compute": {"device": "cpu"}})
     checkout = new_checkout(tmp_path_factory.mktemp("project") / "one", changes)
@@ -54,6 +55,7 @@ def _put_back(request: pytest.FixtureRequest) -> Iterator[None]:
     shared = [name for name in ("finished", "trained") if name in request.fixturenames]
     checkouts = [request.getfixturevalue(name) for name in shared]
     yield
+    end_all()
     for checkout in checkouts:
         scratch = checkout.root / ".octrobust" / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
@@ -76,16 +78,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def _record() -> Iterator[dict[str, str | None]]:
     """What was counted, None by tests that failed, into the table that FAULTS_TABLE names: `make
     faults` does."""
-    found: dict[str, str | None] = {}
-    yield found
     path = Path(os.environ.get("FAULTS_TABLE", ""))
-    if not found or path.suffix != ".json":
+    found: dict[str, str | None] = {}
+    if path.suffix != ".json":
+        yield found
         return
     sys.path.append(str(ROOT / "benchmarks"))
     from bench import machine, tables
 
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    # Now, as the revision may be another when all have run.
     described = machine.describe(threads, ("octrobust", "torch", "dvc", "mlflow"))
+    yield found
+    if not found:
+        return
     told = {"revision": described["revision"], "date": described["date"], "cpu": described["cpu"]}
     rows = {one["name"]: one for one in read_json(path)["runs"]} if path.exists() else {}
     rows |= {name: {"name": name, "counted": text, **told} for name, text in found.items() if text}

@@ -24,6 +24,16 @@ from tests.pipeline.conftest import Checkout
 SCRATCH = Path(".octrobust/scratch")
 # Of the JSON files, what depends on the clock.
 CLOCK = ("seconds", "images_per_second")
+STARTED: list[subprocess.Popen[bytes]] = []  # stages, each with a session of its own
+
+
+def end_all() -> None:
+    """A test that failed may have left its stage running."""
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @dataclass
@@ -53,7 +63,7 @@ class Victim:
 
     def __init__(self, checkout: Checkout, stage: str) -> None:
         self.checkout, self.root = checkout, checkout.root
-        self.logfile, self.read = self.root / "killed.log", 0
+        self.logfile, self.read = self.root.with_name(f"{self.root.name}.log"), 0
         entry = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"][stage]
         self.command = [sys.executable, *entry["cmd"].split()[1:]]
         self.outs = [self.root / out["path"] for out in entry["outs"]]
@@ -76,7 +86,7 @@ class Victim:
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.logfile.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command,
                 cwd=self.root,
                 env=self.checkout.environment(),
@@ -84,6 +94,8 @@ class Victim:
                 stderr=log,
                 start_new_session=True,
             )
+        STARTED.append(process)
+        return process
 
     def kill_after(self, seconds: float) -> bool:
         """Whether it was still alive then."""

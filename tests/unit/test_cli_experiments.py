@@ -14,11 +14,14 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from octrobust import checkout
+from octrobust.checkout import Lock
 from octrobust.cli import app
 from octrobust.errors import UserError
-from octrobust.experiments import command, lock, queue, read, sweep, table
+from octrobust.experiments import command, queue, read, sweep, table
 from octrobust.experiments.command import NoAnswerError
 from octrobust.experiments.grid import leaves, points
+from octrobust.experiments.lock import made_with
 from tests.conftest import one_error
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -320,7 +323,7 @@ def test_draw_along_the_one_parameter_that_differs(dvc: dict[str, Any], tmp_path
         assert picture.format == "PNG"
 
 
-def lock_of(beta: float, *, summary: float | None = None, seed: int = 3) -> lock.Lock:
+def lock_of(beta: float, *, summary: float | None = None, seed: int = 3) -> Lock:
     """dvc.lock after stages with these parameters; the summary may be of an earlier beta."""
     return {
         "train": {
@@ -350,19 +353,17 @@ def lock_of(beta: float, *, summary: float | None = None, seed: int = 3) -> lock
         ({}, False, False),
     ],
 )
-def test_results_of_other_parameters_are_not_shown(
-    made: lock.Lock, attack: bool, summary: bool
-) -> None:
+def test_results_of_other_parameters_are_not_shown(made: Lock, attack: bool, summary: bool) -> None:
     params = dict(leaves(PARAMS))
-    assert lock.made_with(made, params, ATTACK) is attack
-    assert lock.made_with(made, params, SUMMARY) is summary
+    assert made_with(made, params, ATTACK) is attack
+    assert made_with(made, params, SUMMARY) is summary
 
 
 def test_a_model_trained_again_leaves_the_attack_stale() -> None:
     """Though by the same parameters: on other data, or another machine."""
     made = {**lock_of(0.001)}
     made["train"] = {**made["train"], "outs": [{"path": "models/config_1", "md5": "another"}]}
-    assert not lock.made_with(made, dict(leaves(PARAMS)), ATTACK)
+    assert not made_with(made, dict(leaves(PARAMS)), ATTACK)
 
 
 def test_where_the_attack_alone_was_run_the_summary_is_not_its(
@@ -407,7 +408,7 @@ def test_of_all_commits_those_with_experiments_are_asked_for(tmp_path: Path) -> 
 
 def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
-    assert lock.read_lock(tmp_path, None) is None
+    assert checkout.read_lock(tmp_path, None) is None
     (tmp_path / "dvc.lock").write_text(
         "stages:\n  a: {params: {params.yaml: {beta: 1e-05, classes: [NO, 1.5, 2, true]}}}\n"
     )
@@ -415,11 +416,12 @@ def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:
     git(tmp_path, "commit", "--quiet", "--message", "one")
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
     then = {"a": {"params": {"params.yaml": {"beta": 1e-05, "classes": ["NO", 1.5, 2, True]}}}}
-    assert lock.read_lock(tmp_path, "HEAD") == then
-    assert lock.read_lock(tmp_path, None) == {}
-    assert lock.read_lock(tmp_path, "nowhere") == {}
-    (tmp_path / "dvc.lock").write_text("stages:\n  a: {params: {par")
-    assert lock.read_lock(tmp_path, None) == {}
+    assert checkout.read_lock(tmp_path, "HEAD") == then
+    assert checkout.read_lock(tmp_path, None) == {}
+    assert checkout.read_lock(tmp_path, "nowhere") == {}
+    for damaged in ("stages:\n  a: {params: {par", "[]", "stages: [a]", "stages: {a: 1}"):
+        (tmp_path / "dvc.lock").write_text(damaged)
+        assert checkout.read_lock(tmp_path, None) == {}
 
 
 def test_seeds_are_averaged_and_the_rest_makes_lines() -> None:

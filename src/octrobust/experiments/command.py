@@ -42,14 +42,6 @@ def dvc(project: Path, *arguments: str, seconds: float | None = None) -> str:
     return done.stdout
 
 
-def git(project: Path, *arguments: str) -> str:
-    """What `git ARGUMENTS` prints, run in `project`; nothing where it fails."""
-    done = subprocess.run(
-        ["git", *arguments], cwd=project, capture_output=True, text=True, check=False
-    )
-    return done.stdout
-
-
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from octrobust.checkout import git, read_lock
 from octrobust.config import HARDENED
 from octrobust.errors import UserError
-from octrobust.experiments.command import NoAnswerError, dvc, git
+from octrobust.experiments.command import NoAnswerError, dvc
 from octrobust.experiments.grid import leaves
-from octrobust.experiments.lock import made_with, read_lock
+from octrobust.experiments.lock import made_with
 
 # Metrics files, and what their names begin with here.
 FILES = {"metrics/summary.json": "", "metrics/attack/test.json": "attack@test."}
@@ -79,7 +80,7 @@ def _revisions(project: Path) -> list[str]:
     commits of a long history DVC takes minutes."""
     refs = git(project, "for-each-ref", "--format=%(refname)", "refs/exps/")
     begun = {"".join(parts) for parts in re.findall(r"^refs/exps/(\w\w)/(\w{38})/", refs, re.M)}
-    head = git(project, "rev-parse", "HEAD").strip()
+    head = git(project, "rev-parse", "HEAD")
     return [word for rev in (head, *sorted(begun - {head})) for word in ("--rev", rev)]
 
 

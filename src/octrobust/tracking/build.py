@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from octrobust import files
+from octrobust.checkout import read_lock
 from octrobust.tracking import provenance, records
 from octrobust.tracking.columns import shortened
 from octrobust.tracking.records import Candidate, Kind, Record
@@ -115,7 +116,7 @@ def missing(
 
 def _results(project: Path) -> Iterator[tuple[str, Finished]]:
     """By content: what dvc.lock says was made, where the metrics are still as they were made."""
-    for stage, entry in provenance.lock(project).items():
+    for stage, entry in (read_lock(project, None) or {}).items():
         outs = {project / out["path"]: out.get("md5") for out in entry.get("outs", [])}
         for path, made in outs.items():
             if path.suffix != ".json" or (project / "metrics") not in path.parents:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from octrobust import files
+from octrobust.checkout import git, read_lock
 from octrobust.errors import UserError
 from octrobust.tracking.records import Dataset
 
@@ -36,8 +36,8 @@ def experiment(project: Path) -> tuple[str, str]:
     """
     params = read_yaml(project / "params.yaml")
     name = os.environ.get("DVC_EXP_NAME", "")
-    revision = os.environ.get("DVC_EXP_BASELINE_REV") or _git(project, "rev-parse", "HEAD")
-    edits = _git(project, "diff", "HEAD", "--", *_CODE)
+    revision = os.environ.get("DVC_EXP_BASELINE_REV") or git(project, "rev-parse", "HEAD")
+    edits = git(project, "diff", "HEAD", "--", *_CODE)
     key = files.digest(params, name, revision, edits)
     return key, " · ".join(part for part in (name, _title(params)) if part) or key
 
@@ -51,9 +51,9 @@ def tags(project: Path, stage: str) -> dict[str, str]:
         "octrobust.dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "octrobust.dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
     }
-    revision = _git(project, "rev-parse", "HEAD")
+    revision = git(project, "rev-parse", "HEAD")
     if revision:
-        dirty = bool(_git(project, "status", "--porcelain", "--", *_CODE))
+        dirty = bool(git(project, "status", "--porcelain", "--", *_CODE))
         found["mlflow.source.git.commit"] = revision
         found["octrobust.git_dirty"] = str(dirty).lower()
     return {key: value for key, value in found.items() if value}
@@ -99,14 +99,8 @@ def datasets(project: Path, stage: str, *, everything: bool = False) -> list[Dat
     ]
 
 
-def lock(project: Path) -> dict[str, dict[str, Any]]:
-    """Entries of dvc.lock by stage name; empty where there is none."""
-    stages = read_yaml(project / "dvc.lock").get("stages")
-    return stages if isinstance(stages, dict) else {}
-
-
 def _lock_entries(project: Path, part: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-    for name, entry in lock(project).items():
+    for name, entry in (read_lock(project, None) or {}).items():
         for item in entry.get(part, []):
             if "path" in item and "md5" in item:
                 yield name, item
@@ -157,17 +151,3 @@ def _user() -> str | None:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a user id without a name
         return None
-
-
-def _git(project: Path, *command: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(project), *command],
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
