@@ -100,10 +100,11 @@ def run(params: config.Params, test: ImageSet, reference: Path | None, room: Pat
 
 def apart(found: Result, reference: Result) -> list[str]:
     """The row of the table; an empty difference is said as such."""
-    change = max(
-        float(np.abs(found.weights[k].astype(np.float64) - v).max())
-        for k, v in reference.weights.items()
-    )
+    change = any(not np.array_equal(found.weights[k], v) for k, v in reference.weights.items())
+    learnt = [name for name in reference.weights if name.endswith((".weight", ".bias"))]
+    before = np.concatenate([reference.weights[name].ravel() for name in learnt])
+    after = np.concatenate([found.weights[name].ravel() for name in learnt])
+    distance = float(np.linalg.norm(after - before) / np.linalg.norm(before))
     loss = abs(found.validation - reference.validation) / reference.validation
     score = float(np.abs(found.scores - reference.scores).max())
     both = found.success & reference.success
@@ -111,7 +112,7 @@ def apart(found: Result, reference: Result) -> list[str]:
     other = int((found.success != reference.success).sum())
     same = "same bytes"
     return [
-        f"{change:.1e}; {100 * loss:.1g} %" if change else same,
+        f"{distance:.1e}; {100 * loss:.1g} %" if change else same,
         f"{score:.1e}" if score else same,
         f"{100 * np.median(l2):.1g} % ({100 * l2.max():.1g} %), {other} of {len(found.success)}"
         if other or l2.any()
@@ -129,7 +130,7 @@ def main() -> None:
     base = config.load()
     test = open_split(ARRAYS, "test", base.data.image_size)
     rows = [(name, CHANGES[name]) for name in chosen.only or CHANGES]
-    head = ["changed", "weights (largest difference); validation loss"]
+    head = ["changed", "weights, relative L2 distance; validation loss"]
     head += ["probabilities", "L2 of successes: median (largest); other verdicts"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as temporary:
