@@ -56,6 +56,7 @@ def main() -> None:
                 "epochs": params.train.epochs,
                 "trained": 2 * params.split.train,
                 "attacked": 2 * asked.images,
+                "shard": asked.shard,
                 "solver": params.attack.shortcuts.solver,
             },
             "runs": [],
@@ -76,6 +77,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--variant", default="config_1")
     parser.add_argument("--images", type=int, default=25, help="attacked, of each class")
+    parser.add_argument("--shard", type=int, default=6, help="images; a shard is one rank's")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -89,7 +91,16 @@ def _on_ranks(
     """Seconds of the work, and of all with the processes' start."""
     compute = config.load().compute.model_copy(update={"processes": count, "nodes": 1})
     command = [__file__, "--variant", asked.variant, "--images", str(asked.images)]
-    command += ["--task", task, "--folder", str(folder), "--first", str(first)]
+    command += [
+        "--shard",
+        str(asked.shard),
+        "--task",
+        task,
+        "--folder",
+        str(folder),
+        "--first",
+        str(first),
+    ]
     started = time.perf_counter()
     line, code = run_elastic(command, compute)
     if code:
@@ -115,8 +126,11 @@ def _attack(asked: argparse.Namespace) -> None:
     from octrobust.stages.attack import attack_split
     from octrobust.stages.common import discard
 
+    params = config.load()
+    compute = params.compute.model_copy(update={"shard_size": asked.shard})
+    params = params.model_copy(update={"compute": compute})
     outs = (asked.first / "model", asked.folder / "set", asked.folder / "attack.json")
-    discard(attack_split(config.load(), "test", asked.images, ARRAYS, *outs))
+    discard(attack_split(params, "test", asked.images, ARRAYS, *outs))
 
 
 TASKS = {"train": _train, "attack": _attack}

@@ -159,7 +159,8 @@ def _measure(checkout: Path, stage: str) -> dict[str, float]:
     data = {**params.data.model_dump(), "image_size": REAL_SIZE}
     labels = Counter(row.label for row in index_rows(checkout / INDEX))
     rest = min(labels.values()) - sum(params.split.counts().values())
-    everything = {**params.split.model_dump(), "extra": params.split.extra + rest}
+    more = {"by": "image", "extra": params.split.extra + rest}  # whole patients would not come out
+    everything = {**params.split.model_dump(), **more}
     code = (
         "import json; from pathlib import Path; from octrobust import config;"
         "from octrobust.data.arrays import prepare; from octrobust.data.split import split;"
