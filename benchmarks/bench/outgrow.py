@@ -223,7 +223,8 @@ def _ranks(document: Document) -> list[str]:
     return [
         f"{about['size']} px; `train.variants.{about['variant']}`, batch {about['batch']}, "
         f"{about['epochs']} epochs of {about['trained']} images; EAD ({about['solver']}) on "
-        f"{about['attacked']} test images, on the first row's model, shards of {about['shard']}. Ranks share "
+        f"{about['attacked']} test images, on the first row's model, shards of "
+        f"{about.get('shard', 'all')}. Ranks share "
         f"{document['machine']['threads']} threads. Apart: relative L2 distance from the first "
         "row's model, of weights and of BatchNorm's running statistics; losses and accuracy: of "
         "the last epoch. The set: rows, successes and distances against the first row's.",
