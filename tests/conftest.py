@@ -29,6 +29,10 @@ hypothesis.settings.load_profile("fixed")
 # Tests run small networks: threads would cost more than they bring.
 torch.set_num_threads(1)
 
+# In the background of a script it is ignored, and so would be by every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
