@@ -68,7 +68,7 @@ def run_experiment(beta: float, number: int) -> None:
         "dvc.yaml": "stages: {}\n",
         "dvc.lock": yaml.safe_dump({"stages": {"prepare": {"outs": [ARRAYS]}}}),
         "params.yaml": yaml.safe_dump(params),
-        "metrics/attack/test.json": json.dumps({"success_rate": 1.0, "l2": {"median": beta + 0.2}}),
+        "metrics/attack/test.json": json.dumps({"images": 2, "l2": {"median": beta + 0.2}}),
         "metrics/summary.json": json.dumps(
             dict.fromkeys([*SHORT, "robust_accuracy_l2_1_hardened_online"], 0.5 + number / 10)
         ),
@@ -124,7 +124,7 @@ def test_the_address_of_make_ui_has_the_headline_and_folds_the_stages(
     page.goto(shown.address + printed[1])
     for beta in BETAS:
         expect(page.get_by_role("link", name=f"beta={beta:g} ").first).to_be_visible()
-    for column in (*SHORT.values(), DEFENDED):
+    for column in (*SHORT.values(), DEFENDED, "6 L2"):
         head = page.get_by_text(column, exact=True).first
         expect(head).to_be_attached()
         assert head.evaluate("one => one.scrollWidth <= one.offsetWidth"), f"{column} is cut"

@@ -623,6 +623,37 @@ def test_a_version_left_without_its_alias_by_a_killed_process_gets_it(
     assert len(client.search_model_versions("name = 'octrobust'")) == 1
 
 
+ATTACKED = {"images": 10, "attacked": 9, "succeeded": 7, "l1": {"median": 3}, "l2": {"median": 0.4}}
+
+
+def test_an_experiment_of_the_attack_alone_can_be_compared(project: Path) -> None:
+    """`octrobust sweep --attack-only` never gets to the report."""
+    record("attack@test", **ATTACKED)
+    assert tracking.flush().error is None
+    (parent,) = parents(project)
+    assert parent.data.metrics == {"2 attacked": 0.2, "6 L2": 0.4, "7 L1": 3.0}
+    assert parent.data.params["attack.beta"] == "0.001"
+    assert "data.source" not in parent.data.params
+    # The same number, written otherwise: MLflow takes a parameter once.
+    attack = {**PARAMS["attack"], "beta": "1e-3"}
+    add_summary({"accuracy_attacked": 0.2}, {**PARAMS, "attack": attack})
+    assert tracking.flush().error is None
+    (parent,) = parents(project)
+    named = {"accuracy_attacked": 0.2}
+    assert parent.data.metrics == named | {"2 attacked": 0.2, "6 L2": 0.4, "7 L1": 3.0}
+    assert parent.data.params["attack.beta"] == "0.001"
+    assert parent.data.params["data.source"] == "phantom"
+
+
+def test_an_attack_that_was_not_run_again_is_in_the_summary(project: Path) -> None:
+    Path("metrics/attack").mkdir(parents=True)
+    Path("metrics/attack/test.json").write_text(json.dumps(ATTACKED))
+    add_summary({"accuracy_attacked": 0.2})
+    assert tracking.flush().error is None
+    (parent,) = parents(project)
+    assert parent.data.metrics["6 L2"] == 0.4
+
+
 def test_the_best_defence_is_shown_within_the_middle_budget() -> None:
     within = {"0.25": 0.9, "1e-05": 0.95, "1": 0.5}
     metrics = {f"robust_accuracy_l2_{budget}_hardened_on": v for budget, v in within.items()}

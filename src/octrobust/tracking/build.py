@@ -12,7 +12,7 @@ from typing import Any
 from octrobust import files
 from octrobust.checkout import read_lock
 from octrobust.tracking import provenance, records
-from octrobust.tracking.columns import shortened
+from octrobust.tracking.columns import ATTACK, of_attack, shortened
 from octrobust.tracking.records import Candidate, Kind, Record
 
 Entry = tuple[Record, dict[Path, Path]]
@@ -53,8 +53,11 @@ def record_of(project: Path, done: Finished) -> Entry:
         tags["octrobust.left_out"] = ", ".join(map(str, large))
     metrics = records.metrics_of(files.read_json(done.metrics)) if done.metrics else {}
     best = _best(project) if done.kind == "summary" else None
-    if done.kind == "summary":
-        metrics |= shortened(metrics, best.name if best else None)
+    headline = {}
+    if done.stage == ATTACK:
+        headline = of_attack(metrics)
+    elif done.kind == "summary":
+        metrics |= _attacked(project) | shortened(metrics, best.name if best else None)
     record = Record(
         id=identity,
         stage=done.stage,
@@ -66,6 +69,7 @@ def record_of(project: Path, done: Finished) -> Entry:
         finished=done.finished,
         params=records.params_of(done.params),
         metrics=metrics,
+        headline=headline,
         curves=records.curves_of(done.curves),
         tags=tags,
         datasets=data,
@@ -73,6 +77,12 @@ def record_of(project: Path, done: Finished) -> Entry:
     )
     kept = {path: records.relative(path, project) for path in attached if path not in large}
     return record, kept
+
+
+def _attacked(project: Path) -> dict[str, float]:
+    """An attack that was not run again has no record in this experiment."""
+    path = project / "metrics" / "attack" / "test.json"
+    return of_attack(records.metrics_of(files.read_json(path))) if path.is_file() else {}
 
 
 def _best(project: Path) -> Candidate | None:

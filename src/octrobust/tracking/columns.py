@@ -18,10 +18,13 @@ SHORT = {
     "accuracy_hardened_adaptive": "4 adaptive",
 }
 DEFENDED = "5 defended"
+# Of the attack on the test split, medians over what it turned.
+DISTANCES = {"l2.median": "6 L2", "l1.median": "7 L1", "l0.median": "8 L0"}
 HEADLINE = (
     "params.`attack.beta`",
-    *(f"metrics.`{name}`" for name in (*SHORT.values(), DEFENDED)),
+    *(f"metrics.`{name}`" for name in (*SHORT.values(), DEFENDED, "6 L2")),
 )
+ATTACK = "attack@test"
 
 
 def shortened(metrics: Mapping[str, float], best: str | None) -> dict[str, float]:
@@ -37,3 +40,16 @@ def shortened(metrics: Mapping[str, float], best: str | None) -> dict[str, float
     matches = [(within.fullmatch(name), value) for name, value in metrics.items()]
     left = {float(match[1]): value for match, value in matches if match}
     return found | ({DEFENDED: left[middle(list(left))]} if left else {})
+
+
+def of_attack(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What the attack alone tells of an experiment: accuracy under it, and how far it went.
+
+    Args:
+        metrics: of ``metrics/attack/test.json``, by dotted names.
+    """
+    found = {short: metrics[name] for name, short in DISTANCES.items() if name in metrics}
+    if {"images", "attacked", "succeeded"} <= metrics.keys():
+        left = metrics["attacked"] - metrics["succeeded"]
+        found[SHORT["accuracy_attacked"]] = left / metrics["images"]
+    return found

@@ -52,7 +52,8 @@ class Record(BaseModel):
 
     `experiment` is the key that children and summary of one experiment share. `content` names the
     metrics file by path and bytes, so that `track` can tell what a store lacks. `curves` holds
-    (name, step, value).
+    (name, step, value). `headline` is for the experiment's own run, with `params`, as soon as the
+    stage has ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +68,7 @@ class Record(BaseModel):
     finished: float
     params: dict[str, str]
     metrics: dict[str, float]
+    headline: dict[str, float] = {}
     curves: list[tuple[str, int, float]]
     tags: dict[str, str]
     datasets: list[Dataset]
@@ -183,6 +185,12 @@ def curves_of(paths: Sequence[Path]) -> list[tuple[str, int, float]]:
                 if value is not None:
                     points.append((_name(prefix + column), step, value))
     return points
+
+
+def same_value(one: str, other: str) -> bool:
+    """Of two parameters as `params_of` writes them: 1 and 1.0 are the same."""
+    number = _number(one)
+    return one == other or (number is not None and number == _number(other))
 
 
 def _number(cell: str | None) -> float | None:

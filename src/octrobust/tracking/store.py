@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 from octrobust.tracking import registry
 from octrobust.tracking.address import UnavailableError, probe, readable
 from octrobust.tracking.columns import HEADLINE
-from octrobust.tracking.records import Dataset, Record
+from octrobust.tracking.records import Dataset, Record, same_value
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Param, Run
 
 EXPERIMENT = "octrobust"
 # At the top of an experiment's own run, until its summary is there.
-_UNFINISHED = "Under way, or ended before its report: the numbers come with the last stage."
+_UNFINISHED = (
+    "Under way, or ended before its report: the attack's numbers come with the stage attack@test, "
+    "all others with the last one."
+)
 # The experiment's description in MLflow's page, where a bare table shows no metric at all.
 _ABOUT = (
     "**[Compare the experiments](#/experiments/{id}/runs?workflowType=machine_learning"
@@ -173,7 +176,9 @@ class Store:
             started = _milliseconds(record.started)
             run = self._client.create_run(self._experiment, started, tags, record.stage)
             run_id = run.info.run_id
-        self._fill(run_id, record, tags, attachments)
+        if record.headline:
+            self._headline(parent, record)
+        self._fill(run_id, record, tags, attachments, parent if summary else None)
         if record.best:
             card = attachments / "reports" / "cards" / f"{record.best.name}.md"
             registry.register(self._client, parent, record.best, model, card.read_text("utf-8"))
@@ -182,12 +187,31 @@ class Store:
             self._client.set_tag(run_id, "octrobust.record", record.id)
         return True
 
-    def _fill(self, run_id: str, record: Record, tags: dict[str, str], attachments: Path) -> None:
-        """Parameters, numbers, data sets and files; doing it again changes nothing."""
-        from mlflow.entities import Metric, Param, RunTag
+    def _headline(self, parent: Run, record: Record) -> None:
+        """What an experiment that never gets to its report is to be found and compared by."""
+        from mlflow.entities import Metric
 
         when = _milliseconds(record.finished)
-        params = [Param(key, value) for key, value in record.params.items()]
+        points = [Metric(key, value, when, 0) for key, value in record.headline.items()]
+        self._client.log_batch(parent.info.run_id, points, _unknown(record, parent))
+
+    def _fill(
+        self,
+        run_id: str,
+        record: Record,
+        tags: dict[str, str],
+        attachments: Path,
+        filled: Run | None,
+    ) -> None:
+        """Parameters, numbers, data sets and files; doing it again changes nothing.
+
+        Args:
+            filled: the run as it was, where a stage has told it something.
+        """
+        from mlflow.entities import Metric, RunTag
+
+        when = _milliseconds(record.finished)
+        params = _unknown(record, filled)
         labels = [RunTag(key, value) for key, value in tags.items()]
         points = [Metric(key, value, when, 0) for key, value in record.metrics.items()]
         points += [Metric(key, value, when, step) for key, step, value in record.curves]
@@ -198,6 +222,19 @@ class Store:
         self._client.log_inputs(run_id, [_dataset(each) for each in record.datasets])
         if attachments.is_dir():
             self._client.log_artifacts(run_id, str(attachments))
+
+
+def _unknown(record: Record, run: Run | None) -> list[Param]:
+    """The record's parameters that `run` has not: MLflow takes none a second time as another text,
+    and refuses the record if it is another value."""
+    from mlflow.entities import Param
+
+    known = run.data.params if run else {}
+    return [
+        Param(key, value)
+        for key, value in record.params.items()
+        if key not in known or not same_value(known[key], value)
+    ]
 
 
 def _description(attachments: Path) -> dict[str, str]:
