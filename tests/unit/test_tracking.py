@@ -628,9 +628,14 @@ ATTACKED = {"images": 10, "attacked": 9, "succeeded": 7, "l1": {"median": 3}, "l
 
 def test_an_experiment_of_the_attack_alone_can_be_compared(project: Path) -> None:
     """`octrobust sweep --attack-only` never gets to the report."""
+    reads = {"attack": {"foreach": ["test"], "do": {"cmd": "true", "deps": ["data/arrays"]}}}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": reads}))
+    made = {"prepare": {"outs": [{"path": "data/arrays", "md5": "abc.dir"}]}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": made}))
     record("attack@test", **ATTACKED)
     assert tracking.flush().error is None
     (parent,) = parents(project)
+    assert [each.dataset.digest for each in parent.inputs.dataset_inputs] == ["abc"]
     assert parent.data.metrics == {"2 attacked": 0.2, "6 L2": 0.4, "7 L1": 3.0}
     assert parent.data.params["attack.beta"] == "0.001"
     assert "data.source" not in parent.data.params

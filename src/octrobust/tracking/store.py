@@ -194,6 +194,7 @@ class Store:
         when = _milliseconds(record.finished)
         points = [Metric(key, value, when, 0) for key, value in record.headline.items()]
         self._client.log_batch(parent.info.run_id, points, _unknown(record, parent))
+        self._client.log_inputs(parent.info.run_id, [_dataset(each) for each in record.datasets])
 
     def _fill(
         self,
