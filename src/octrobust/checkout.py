@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def read_lock(project: Path, rev: str | None) -> Lock | None:
         return _at(project, rev)
     path = project / "dvc.lock"
     return _parsed(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else None
+
+
+def md5_of(path: Path) -> str:
+    """A file's checksum as dvc.lock has it."""
+    return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 @lru_cache(maxsize=256)

@@ -45,7 +45,8 @@ def interruptible_imports() -> None:
     def leave(*_: object) -> None:
         try:
             if "TORCHELASTIC_RUN_ID" not in os.environ:  # as distributed.place knows a rank
-                to_stderr(INTERRUPTED)
+                # Not by print, which may be what was interrupted.
+                os.write(sys.stderr.fileno(), f"{INTERRUPTED}\n".encode())
         finally:
             os._exit(130)
 

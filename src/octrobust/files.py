@@ -141,7 +141,10 @@ def _prefix(path: Path) -> str:
 
 def _host() -> str:
     """One word; containers on one machine, which number their processes anew, differ by it."""
-    return re.sub(r"\W", "_", platform.node())[:32] or "_"
+    name = platform.node()
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # of long names only the ends may differ
+    word = re.sub(r"\W", "_", name)[:24]
+    return f"{word}_{mark}"
 
 
 def _remove_stale(path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.run("dvc", "repro", "train@config_1")
     commit(checkout)
     return checkout
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A small file system at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    subprocess.run(command, capture_output=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        folder.rmdir()
+
+
+@pytest.fixture(scope="session")
+def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
+    try:
+        with mounted(tmp_path_factory.mktemp("mount") / "here", "size=64k"):
+            pass
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        pytest.skip("mounting needs root")
 
 
 @pytest.fixture(autouse=True)

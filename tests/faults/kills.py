@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from octrobust.files import PARTIAL
+from octrobust.tracking.kept import MARK
 from octrobust.training.checkpoint import load_checkpoint
 from tests.pipeline.conftest import Checkout
 
@@ -44,12 +45,14 @@ class Tally:
         sent: kills that met a living process.
         finished_first: runs that were done before their kill.
         steps: epochs and shards found finished after each kill.
+        amid: kills that found some finished and left some to do.
         writing: kills that met a file or folder being written.
     """
 
     sent: int = 0
     finished_first: int = 0
     steps: list[int] = field(default_factory=list)
+    amid: int = 0
     writing: int = 0
 
 
@@ -75,10 +78,21 @@ class Victim:
         return {str(f.relative_to(self.root)): _digest(f) for f in files if f.is_file()}
 
     def forget(self) -> None:
-        """Remove the results: the stage is to be run again from nothing; and what was said."""
+        """Remove the results, and finished work: the stage is to be run again from nothing; and
+        what was said."""
         for out in self.outs:
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+        self.forget_work()
         self.listen()
+
+    def has_ended(self) -> bool:
+        """The stage; DVC, where that runs it, may not."""
+        return any((self.root / SCRATCH).glob(f"*/{MARK}"))
+
+    def forget_work(self) -> None:
+        """As if dvc.lock had the result, by which finished work goes."""
+        for path in (self.root / SCRATCH).glob(f"*/{MARK}"):
+            shutil.rmtree(path.parent)
 
     def listen(self) -> None:
         """From here on: other tests write to the same log."""
@@ -109,11 +123,21 @@ class Victim:
         assert process.returncode == 0, self.log()
         return False
 
-    def run(self) -> float:
-        """To the end; the seconds that it took."""
-        started = time.monotonic()
+    def run(self) -> None:
+        """To the end."""
         assert self.start().wait(300) == 0, self.log()
-        return time.monotonic() - started
+
+    def times(self) -> tuple[float, float]:
+        """Seconds from nothing until something is being written, and to the end."""
+        self.forget()
+        before, started, begun = {*self.leftovers()}, time.monotonic(), 0.0
+        process = self.start()
+        while process.poll() is None:
+            if not begun and ({*self.leftovers()} - before or self.shards()):
+                begun = time.monotonic() - started
+            time.sleep(0.002)
+        assert process.returncode == 0, self.log()
+        return begun, time.monotonic() - started
 
     def log(self) -> str:
         """What was said since it was listened to."""
@@ -161,18 +185,19 @@ def _timeless(value: object) -> object:
 
 def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
     """Kill the stage so many times, letting it finish now and then, and look after each."""
-    victim.forget()
-    whole = victim.run()
+    begun, whole = victim.times()
     assert victim.contents() == victim.reference
     tally = Tally()
     while tally.sent < kills:
         # DVC removes the results before a stage; who types its command does not.
         victim.forget() if rng.random() < 0.7 else victim.listen()
+        victim.forget_work()
         epochs, shards = 0, victim.shards()
         for _ in range(5):  # then it may finish
             victim.listen()
             before = {*victim.leftovers()}
-            if not victim.kill_after(rng.uniform(0.3, 1.0) * whole):
+            # Not while libraries are loaded; a little after the end as well.
+            if not victim.kill_after(rng.uniform(0.9 * begun, 1.02 * whole)):
                 tally.finished_first += 1
                 break
             tally.sent += 1
@@ -187,6 +212,7 @@ def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
                 now = victim.shards()
                 assert shards.items() <= now.items(), "a finished shard was lost or made again"
                 epochs, shards = victim.epochs(), now
+                tally.amid += epochs + len(shards) > 0
             tally.steps.append(epochs + len(shards))
             if tally.sent == kills:
                 break

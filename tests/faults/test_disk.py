@@ -7,39 +7,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.faults.conftest import mounted
 from tests.faults.kills import SCRATCH, Victim
 from tests.pipeline.conftest import Checkout
 
 pytestmark = pytest.mark.faults
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A small file system at `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    subprocess.run(command, capture_output=True, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-        folder.rmdir()
-
-
-@pytest.fixture(scope="module")
-def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
-    try:
-        with mounted(tmp_path_factory.mktemp("mount") / "here", "size=64k"):
-            pass
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        pytest.skip("mounting needs root")
 
 
 def refused(victim: Victim) -> str:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.faults.conftest import Note, commit
+from tests.faults.conftest import Note, commit, mounted
 from tests.faults.kills import SCRATCH, Victim, kill_often
 from tests.faults.ranks import compute, ended, ranks_of, two_hosts, wait_until
-from tests.faults.test_disk import mounted, refused
+from tests.faults.test_disk import refused
 from tests.pipeline.conftest import Checkout
 
 pytestmark = pytest.mark.faults
@@ -143,6 +143,7 @@ def test_what_a_person_must_mend_is_one_line(finished: Checkout) -> None:
     assert victim.contents() == victim.reference
 
 
+@pytest.mark.usefixtures("may_mount")
 def test_a_full_disk_that_the_first_rank_alone_meets(finished: Checkout) -> None:
     victim = Victim(finished, "train@config_1")
     victim.forget()
@@ -154,8 +155,6 @@ def test_a_full_disk_that_the_first_rank_alone_meets(finished: Checkout) -> None
             mounted(scratch, "size=1m"),
         ):
             line = refused(victim)
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        pytest.skip("mounting needs root")
     finally:
         aside.rename(scratch)
     assert line.startswith("error: ")

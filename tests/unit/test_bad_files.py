@@ -229,6 +229,10 @@ def good_state() -> dict[str, torch.Tensor]:
     return {"logits.weight": torch.zeros(2, 3), "logits.bias": torch.zeros(2)}
 
 
+def quantized() -> torch.Tensor:
+    return torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
+
+
 def whole_file(path: Path) -> None:
     torch.save(good_state(), path)
 
@@ -273,6 +277,18 @@ WEIGHTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another shape.safetensors": (
         lambda p: save_file({**good_state(), "conv.weight": torch.zeros(7)}, p),
         "does not fit",
+    ),
+    "sparse.pt": (
+        lambda p: torch.save({**good_state(), "logits.bias": torch.zeros(2).to_sparse()}, p),
+        "logits.bias is sparse",
+    ),
+    "meta.pt": (
+        lambda p: torch.save({**good_state(), "logits.bias": torch.zeros(2, device="meta")}, p),
+        "logits.bias is sparse, quantized or without values",
+    ),
+    "quantized.pt": (
+        lambda p: torch.save({**good_state(), "logits.bias": quantized()}, p),
+        "logits.bias is sparse, quantized",
     ),
     "not a number.pt": (
         lambda p: torch.save({**good_state(), "logits.bias": torch.tensor([0, torch.nan])}, p),

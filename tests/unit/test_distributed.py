@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from octrobust.distributed.group import dealt
 from octrobust.distributed.share import Share, own_share
 from octrobust.errors import UserError
 from octrobust.files import sha256_file
+from octrobust.launch import elastic
 from octrobust.launch.elastic import how_they_ended
 from octrobust.model.device import select_device
 from tests.ranks import run_ranks
@@ -153,3 +156,50 @@ def test_ranks_of_a_machine_share_its_threads(
 def test_the_rank_that_began_it_is_named() -> None:
     assert how_they_ended({0: 75, 1: -9, 2: -15}) == "rank 1 ended by SIGKILL"
     assert how_they_ended({0: 1}) == "rank 0 ended with exit code 1"
+    assert how_they_ended({0: -40}) == "rank 0 ended by signal 40"  # a real-time one
+
+
+NAMES = {"node1": "127.0.1.1", "elsewhere": "127.0.0.1", "localhost": "127.0.0.1"}
+
+
+@pytest.fixture
+def on_debian(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine called node1, whose own name is in its loopback; its other addresses."""
+    addresses = ["10.1.2.3"]
+
+    def interfaces() -> dict[str, list[SimpleNamespace]]:
+        found = {"lo": ["127.0.0.1"], "eth0": addresses}
+        return {
+            name: [SimpleNamespace(family=socket.AF_INET, address=one) for one in of]
+            for name, of in found.items()
+        }
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "node1")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "node1.example.org")
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: NAMES.get(name, name))
+    monkeypatch.setattr("psutil.net_if_addrs", interfaces)
+    return addresses
+
+
+def meeting_at(params: object, host: str) -> Compute:
+    changes = {"launcher": "torchrun", "nodes": 2, "rendezvous": f"{host}:29500"}
+    return params.compute.model_copy(update=changes)  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_machine_knows_its_own_name_where_that_is_its_loopback(
+    params: object, on_debian: list[str], tmp_path: Path
+) -> None:
+    assert elastic.hosts_rendezvous(meeting_at(params, "node1"))
+    told = elastic._rendezvous(["train"], meeting_at(params, "node1"), tmp_path)
+    assert (told["is_host"], told["local_addr"]) == (True, "10.1.2.3")
+    on_debian.append("192.168.0.1")
+    with pytest.raises(UserError, match="give the first machine's address"):
+        elastic._rendezvous(["train"], meeting_at(params, "node1"), tmp_path)
+
+
+@pytest.mark.parametrize("host", ["localhost", "elsewhere", "127.0.0.1"])
+def test_machines_cannot_meet_in_a_loopback(
+    params: object, on_debian: list[str], host: str
+) -> None:
+    with pytest.raises(UserError, match="no other finds it"):
+        elastic.hosts_rendezvous(meeting_at(params, host))

@@ -238,6 +238,24 @@ def test_the_table_has_a_line_a_stage() -> None:
     ]
 
 
+def test_a_plan_for_several_processes_says_that_it_is_of_one(params: config.Params) -> None:
+    compute = params.compute.model_copy(update={"launcher": "torchrun", "processes": 4})
+    measured = {"seconds": 9.0}
+    assert not any("of one process" in line for line in show.notes(measured, None, params.compute))
+    assert any("starts 4 on each of 1" in line for line in show.notes(measured, None, compute))
+
+
+def test_activations_are_of_the_precision_that_auto_is_here(
+    params: config.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, found = params.train.fit(), {}
+    for bf16 in (False, True):
+        monkeypatch.setattr("octrobust.model.device.use_bf16", lambda *_, it=bf16: it)
+        found[bf16] = work._fit_memory(params, settings, None)
+    wide = 2 * network.values(params.data.image_size, None) * settings.batch_size
+    assert found[False] - found[True] == 2 * wide
+
+
 def test_a_bad_gpu_ends_before_anything_is_measured() -> None:
     done = CliRunner().invoke(app, ["plan", "--gpu", "abacus"])
     assert done.exit_code == 2

@@ -20,8 +20,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from filelock import FileLock
 
-from octrobust import tracking
+from octrobust import checkout, tracking
 from octrobust.tracking import attempt, build, provenance, records, registry
 from octrobust.tracking.address import readable, tracking_uri
 from octrobust.tracking.columns import shortened
@@ -537,6 +538,79 @@ def test_a_stage_that_fails_records_nothing(fresh: Path) -> None:
     (entry,), _ = records.pending(fresh)
     assert (entry.stage, entry.params) == ("split", {"split.seed": "1"})
     assert entry.metrics == {"train": 3}
+
+
+def trained(scratch: Path, *, accuracy: float = 0.5) -> None:
+    """A stage with scratch, from its beginning to its end."""
+    with tracking.stage_run("train@config_1", params={}) as run:
+        run.metrics = Path("metrics/train/config_1.json")
+        run.metrics.parent.mkdir(parents=True, exist_ok=True)
+        run.metrics.write_text(json.dumps({"accuracy": accuracy}))
+        scratch.mkdir(parents=True, exist_ok=True)
+        (scratch / "checkpoint.pt").touch()
+        run.unfinished = scratch
+
+
+def test_scratch_stays_until_dvc_has_the_result(fresh: Path) -> None:
+    """DVC stores a result after its stage: killed meanwhile, it would find nothing of the work."""
+    scratch = fresh / ".octrobust/scratch/train-config_1-0123"
+    other = fresh / ".octrobust/scratch/harden-online-4567"  # under way
+    other.mkdir(parents=True)
+    trained(scratch)
+    assert (scratch / "checkpoint.pt").exists()
+    out = {"path": "metrics/train/config_1.json", "md5": "of the last run"}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"train@config_1": {"outs": [out]}}}))
+    with tracking.stage_run("split", params={}):
+        assert (scratch / "checkpoint.pt").exists(), "dvc.lock has another result"
+    out["md5"] = checkout.md5_of(Path(out["path"]))
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"train@config_1": {"outs": [out]}}}))
+    with FileLock(scratch.with_suffix(".lock")), tracking.stage_run("split", params={}):
+        assert (scratch / "checkpoint.pt").exists(), "a process is at it"
+    with tracking.stage_run("split", params={}):
+        assert not scratch.exists()
+    assert other.exists()
+
+
+def test_scratch_that_nobody_came_back_for_goes(fresh: Path) -> None:
+    scratch = fresh / ".octrobust/scratch/train-config_1-0123"
+    trained(scratch)
+    long_ago = time.time() - 4 * 24 * 3600
+    os.utime(scratch / "recorded.json", (long_ago, long_ago))
+    with tracking.stage_run("split", params={}):
+        assert not scratch.exists()
+
+
+def test_a_stage_killed_after_its_record_is_one_run(project: Path) -> None:
+    scratch = project / ".octrobust/scratch/train-config_1-0123"
+    trained(scratch)
+    assert tracking.flush().logged == ("train@config_1",)
+    trained(scratch)  # DVC had not written its lock
+    assert waiting(project) == 0
+    assert len(stages(project)) == 1
+
+
+def test_a_stage_killed_while_it_is_logged_is_one_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record("split", accuracy=0.1)
+    with monkeypatch.context() as patched:
+        patched.setattr("octrobust.tracking.store.Store._fill", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.flush()
+    assert [run.info.status for run in stages(project)] == ["RUNNING"]
+    record("split", accuracy=0.2)
+    assert waiting(project) == 1
+    assert tracking.flush().logged == ("split",)
+    (run,) = stages(project)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"accuracy": 0.2})
+
+
+def test_what_waits_to_be_logged_is_not_made_up_again(project: Path) -> None:
+    """A stage ends, and DVC writes its lock, while `octrobust track` is at work."""
+    record("split")
+    out = {"path": "metrics/split.json", "md5": checkout.md5_of(Path("metrics/split.json"))}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"split": {"outs": [out]}}}))
+    assert build.missing(project, lambda _: {}) == []
 
 
 def test_a_large_artifact_is_left_to_dvc_and_named(

@@ -150,6 +150,29 @@ def test_a_damaged_checkpoint_starts_over(tmp_path: Path) -> None:
     assert len(result.history) == 1
 
 
+def test_a_flipped_byte_in_a_checkpoint_starts_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch reads on without a word: the fit would end with other bytes."""
+    path, settings = tmp_path / "c.pt", FIT.model_copy(update={"epochs": 1})
+    whole = fit(network(), training_set(4), VALIDATION, settings, checkpoint=path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    capsys.readouterr()
+    again = fit(network(), training_set(4), VALIDATION, settings, checkpoint=path)
+    assert "checkpoint cannot be used, starting over" in capsys.readouterr().out
+    assert again.history == whole.history
+
+
+def test_ranks_that_found_different_checkpoints_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_module, "gather", lambda value: [value, value + 1])
+    with pytest.raises(UserError, match="different checkpoints"):
+        fit(network(), training_set(4), VALIDATION, FIT, checkpoint=tmp_path / "c.pt")
+
+
 def test_too_few_images_for_a_batch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch"):
         fit(network(), training_set(2), VALIDATION, FIT, checkpoint=tmp_path / "c.pt")

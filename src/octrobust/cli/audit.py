@@ -48,6 +48,7 @@ def leakage(
         from octrobust import config
         from octrobust.files import read_json
         from octrobust.report.leakage import lines
+        from octrobust.stages.common import discard
         from octrobust.stages.leakage import leakage as measure
         from octrobust.tracking.stage import stage_run
 
@@ -58,6 +59,7 @@ def leakage(
         with stage_run("audit-leakage", params=logged) as run:
             run.metrics = Path("metrics/audit/leakage.json")
             run.unfinished = measure(params, chosen, repeats, Path("data/raw"), run.metrics)
+        discard(run.unfinished)  # no stage of DVC's: nothing else would
         if as_json:
             output.write_json(read_json(run.metrics))
             return

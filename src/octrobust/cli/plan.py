@@ -48,4 +48,4 @@ def plan(
         if as_json:
             output.write_json(show.as_json(lines, measured, device))
         else:
-            show.write(lines, measured, device, output.console())
+            show.write(lines, measured, device, loaded.compute, output.console())

@@ -76,7 +76,7 @@ def gather(value: T) -> list[T]:
     padded = torch.zeros(longest, dtype=torch.uint8)
     padded[: len(own)] = own
     parts = zip(collect(padded), sizes, strict=True)
-    return [json.loads(bytes(part[: int(size)].tolist())) for part, size in parts]
+    return [json.loads(part[: int(size)].numpy().tobytes()) for part, size in parts]
 
 
 def collect(own: Tensor) -> list[Tensor]:

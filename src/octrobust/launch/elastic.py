@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import signal
@@ -105,7 +106,7 @@ def how_they_ended(failures: Mapping[int, int]) -> str:
     """Of the ranks that failed, those that began it."""
     began = {r: c for r, c in failures.items() if c not in (LOST, -signal.SIGTERM, 143)} or failures
     ends = [
-        f"rank {rank} ended by {signal.Signals(-code).name}"
+        f"rank {rank} ended by {_signal(-code)}"
         if code < 0
         else f"rank {rank} lost touch with the others"
         if code == LOST
@@ -113,6 +114,13 @@ def how_they_ended(failures: Mapping[int, int]) -> str:
         for rank, code in sorted(began.items())
     ]
     return ", ".join(ends)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"
 
 
 def _rendezvous(command: list[str], compute: Compute, room: Path) -> dict[str, Any]:
@@ -139,7 +147,7 @@ def _rendezvous(command: list[str], compute: Compute, room: Path) -> dict[str, A
 def hosts_rendezvous(compute: Compute) -> bool:
     """Whether `compute.rendezvous` names this machine."""
     host, port = _endpoint(compute)
-    return _own_address(host, port) == socket.gethostbyname(host)
+    return _is_own_name(host) or _own_address(host, port) == socket.gethostbyname(host)
 
 
 def _endpoint(compute: Compute) -> tuple[str, int]:
@@ -148,15 +156,41 @@ def _endpoint(compute: Compute) -> tuple[str, int]:
     return host, int(port)
 
 
+def _is_own_name(host: str) -> bool:
+    own = socket.gethostname()
+    return host in (own, own.partition(".")[0], socket.getfqdn())
+
+
 def _own_address(host: str, port: int) -> str:
-    """This machine's own, as seen from `host`; no packet is sent."""
+    """This machine's own, as seen from `host`; no packet is sent.
+
+    Debian gives a machine's own name an address of its loopback, where no other finds it: then
+    the one that it has beside it.
+    """
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, port))
+            probe.connect((socket.gethostbyname(host), port))
             address: str = probe.getsockname()[0]
-            return address
     except (OSError, OverflowError) as error:
         raise UserError(f"compute.rendezvous: {host}:{port} cannot be reached ({error})") from None
+    if not _is_loopback(address):
+        return address
+    others = [
+        one.address
+        for all_of in psutil.net_if_addrs().values()
+        for one in all_of
+        if one.family == socket.AF_INET and not _is_loopback(one.address)
+    ]
+    if len(others) != 1 or not _is_own_name(host):
+        raise UserError(
+            f"compute.rendezvous: {host} is this machine's loopback, where no other finds it: give "
+            "the first machine's address in the network that all share"
+        )
+    return str(others[0])
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 def _interfaces(address: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -75,6 +76,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     ):
         raise UserError(f"'{path}' is not a state dict (names to tensors)")
     for key, value in state.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            raise UserError(f"'{path}': {key} is sparse, quantized or without values")
         if not value.isfinite().all():
             raise UserError(f"'{path}' has NaN or infinity in {key}")
     return dict(state)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from octrobust.config import Compute
 from octrobust.machine import processor
 from octrobust.planning import devices
 from octrobust.planning.devices import Device
@@ -35,21 +36,31 @@ def as_json(
 
 
 def write(
-    lines: Sequence[Planned], measured: dict[str, Any], gpu: Device | None, console: Console
+    lines: Sequence[Planned],
+    measured: dict[str, Any],
+    gpu: Device | None,
+    compute: Compute,
+    console: Console,
 ) -> None:
     """Print the table."""
     console.print(_table(lines, gpu))
-    for line in notes(measured, gpu):
+    for line in notes(measured, gpu, compute):
         console.print(line, style="dim", highlight=False)
 
 
-def notes(measured: dict[str, Any], gpu: Device | None) -> list[str]:
+def notes(measured: dict[str, Any], gpu: Device | None, compute: Compute) -> list[str]:
     """What the figures rest on."""
     found = [
         f"Times here: from a calibration of {measured['seconds']:.0f} s. Passes of an attack until "
         "it has settled are typical ones; see docs/explanation/scale.md.",
         "Disk: once more in DVC's cache where the disk cannot link files; checkpoints come and go.",
     ]
+    if compute.launcher != "none":
+        found.append(
+            f"All is of one process: compute.launcher {compute.launcher} starts "
+            f"{compute.processes} on each of {compute.nodes} machines. Each takes about that "
+            "memory, for its share of a batch; what time they save depends on cores and network."
+        )
     if gpu:
         found.append(
             f"{gpu.name}: {gpu.source}; assumed: {devices.SHARE_OF_PEAK:.0%} of the rated peak in "

@@ -38,7 +38,7 @@ def attack_split(
         per_class: images of each class; None: all.
 
     Returns:
-        The folder of the finished work, to be removed once the result is recorded.
+        The folder of the finished work, to be kept until dvc.lock has the result.
     """
     images = open_split(arrays, split, params.data.image_size)
     found, scratch = attack_model(

@@ -34,7 +34,7 @@ from octrobust.model.device import select_device
 from octrobust.model.predict import float32, logits, predict
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.stages.attack import build_attack, spread_rows
-from octrobust.stages.common import array_files, as_tensors, blocks, scratch_for
+from octrobust.stages.common import arithmetic, array_files, as_tensors, blocks, scratch_for
 
 ROOMS = (".", "attack", "data", "distributed", "evaluation", "model", "stages")
 # What PGD turns within a budget when it is run on every image, also on those that it turned within
@@ -59,19 +59,21 @@ def battery(
         metrics: JSON, accuracies under every attack, worst cases and flags.
 
     Returns:
-        The folder of the finished work, to be removed once the result is recorded.
+        The folder of the finished work, to be kept until dvc.lock has the result.
     """
     settings = params.evaluate.battery
     images = open_split(arrays, "test", params.data.image_size)
     rows = spread_rows(images, settings.images_per_class)
+    device = select_device(params.compute)
     scratch = scratch_for(
         f"battery-{model.name}",
         ROOMS,
         *array_files(arrays, "test"),
         sha256_file(model / WEIGHTS),
         [settings.model_dump(exclude={"models"}), params.attack.model_dump(), rows.tolist()],
+        arithmetic(params.attack.precision, device),
     )
-    network = load_model(model, select_device(params.compute))
+    network = load_model(model, device)
     found: dict[str, dict[str, Found]] = {}
     parts: dict[str, Any] = {}
     flags: list[Flag] = []

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from octrobust.config import Params
 from octrobust.data.arrays import Batches, ImageSet, open_split
 from octrobust.distributed.group import barrier
 from octrobust.distributed.place import is_first
+from octrobust.model.device import use_bf16
 
 # Images that attacks other than EAD, which has shards, work on together.
 BLOCK = 256
@@ -29,8 +31,8 @@ def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Pat
     """The scratch folder of one stage's unfinished work, locked for this process.
 
     Keyed by everything that determines the result, the code of `rooms` included, so that a run
-    with other parameters, data or code never picks up what this one left. The caller's caller
-    removes it once the result is stored and recorded; another process with the same work waits.
+    with other parameters, data or code never picks up what this one left. It stays until dvc.lock
+    has the result (`octrobust.tracking.kept`); another process with the same work waits.
     Ranks of one stage share the folder, and the first one's lock.
     """
     root = Path(octrobust.__file__).parent
@@ -40,6 +42,12 @@ def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Pat
         _lock(folder, stage)
     barrier()
     return folder
+
+
+def arithmetic(precision: str, device: torch.device) -> list[Any]:
+    """For `scratch_for`, what a precision means here: work that goes on on another machine must not
+    mix two."""
+    return [device.type, use_bf16(precision, device)]
 
 
 def _lock(folder: Path, stage: str) -> None:

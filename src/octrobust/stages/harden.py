@@ -19,7 +19,7 @@ from octrobust.model.device import select_device
 from octrobust.model.predict import outputs
 from octrobust.model.store import WEIGHTS, load_model
 from octrobust.model.weights import weights_sha256
-from octrobust.stages.common import array_files, clean_batches, scratch_for
+from octrobust.stages.common import arithmetic, array_files, clean_batches, scratch_for
 from octrobust.stages.train import new_model, write_fit
 from octrobust.training import defences
 from octrobust.training.datasets import Augmented, GreyPixels, Source
@@ -54,7 +54,7 @@ def harden(
             frozen in both.
 
     Returns:
-        The folder of the finished work, to be removed once the result is recorded.
+        The folder of the finished work, to be kept until dvc.lock has the result.
 
     Raises:
         UserError: no such variant.
@@ -68,6 +68,7 @@ def harden(
     _refuse_own_models(weights, named)
     initial = weights and weights_sha256(weights)
     found = None if own.inner else open_adversarial(adversarial)
+    device = select_device(params.compute)
     scratch = scratch_for(
         f"harden-{variant}",
         ROOMS,
@@ -76,6 +77,7 @@ def harden(
         model / WEIGHTS,
         [params.model.model_dump(), initial],
         [own.model_dump(), settings.model_dump(), params.data.image_size, params.attack.channels],
+        arithmetic(settings.precision, device),
     )
     train, extra = (open_split(arrays, name, params.data.image_size) for name in ("train", "extra"))
     channels = 1 if params.attack.channels == "grey" else 3
@@ -85,7 +87,6 @@ def harden(
         added, of_these = defences.named(own.method).added(found, train, channels, scratch)
         sources.append(added)
         counts |= of_these
-    device = select_device(params.compute)
     network = (
         load_model(model, device)
         if weights is None

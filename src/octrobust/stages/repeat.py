@@ -42,7 +42,7 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
     images, in the first of its channels.
 
     Returns:
-        The folder of the finished work, to be removed once the result is recorded.
+        The folder of the finished work, to be kept until dvc.lock has the result.
     """
     params = reseeded(params, seed)
     room = scratch_for(

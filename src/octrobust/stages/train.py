@@ -24,7 +24,7 @@ from octrobust.model.build import (
 from octrobust.model.device import select_device
 from octrobust.model.store import save_model
 from octrobust.model.weights import weights_sha256
-from octrobust.stages.common import array_files, clean_batches, scratch_for
+from octrobust.stages.common import arithmetic, array_files, clean_batches, scratch_for
 from octrobust.training.datasets import Augmented, GreyPixels, Source
 from octrobust.training.fit import FitResult, fit
 
@@ -38,7 +38,7 @@ def train(
     """Train `variant` and write the model to `out`, its curves and its numbers.
 
     Returns:
-        The folder of the finished work, to be removed once the result is recorded.
+        The folder of the finished work, to be kept until dvc.lock has the result.
 
     Raises:
         UserError: no such variant, weights that cannot be had, too few images.
@@ -62,6 +62,7 @@ def train(
         *array_files(arrays, "train", "validation"),
         [params.model.model_dump(), initial],
         [settings.model_dump(), frozen, params.data.image_size],
+        arithmetic(settings.precision, device),
     )
     result = fit(
         model,

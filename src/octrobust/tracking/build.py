@@ -5,12 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 from octrobust import files
-from octrobust.checkout import read_lock
+from octrobust.checkout import md5_of, read_lock
 from octrobust.tracking import provenance, records
 from octrobust.tracking.columns import ATTACK, of_attack, shortened
 from octrobust.tracking.records import Candidate, Kind, Record
@@ -106,6 +105,9 @@ def missing(
         experiments_of: experiment keys by content, of those contents that the store holds.
     """
     results = dict(_results(project))
+    # Asked after dvc.lock: a stage puts its record here before DVC writes that.
+    for record in records.pending(files.project_home(project))[0]:
+        results.pop(record.content, None)
     held = experiments_of(results)
     # What is missing beside a summary that is there belongs to that summary's experiment.
     known = [held[each] for each in held if results[each].kind == "summary"]
@@ -132,7 +134,7 @@ def _results(project: Path) -> Iterator[tuple[str, Finished]]:
             if path.suffix != ".json" or (project / "metrics") not in path.parents:
                 continue
             # A stage that is running has written its metrics, but its entry is the last run's.
-            if not path.is_file() or _md5(path) != made:
+            if not path.is_file() or md5_of(path) != made:
                 continue
             summary = path == project / "metrics" / "summary.json"
             params = entry.get("params", {}).get("params.yaml", {})
@@ -158,8 +160,3 @@ def _attached(outs: Iterable[Path]) -> Iterator[Path]:
         for path in (out, *inside):
             if path.exists() and any(path.match(pattern) for pattern in ATTACHED):
                 yield path
-
-
-def _md5(path: Path) -> str:
-    """DVC's own digest of a file."""
-    return md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from octrobust import files
-from octrobust.tracking import attempt, build, records
+from octrobust.tracking import attempt, build, kept, records
 from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_uri
-from octrobust.tracking.records import Kind
+from octrobust.tracking.records import Kind, Record
 from octrobust.tracking.store import RefusedError, Store
 
 Progress = Callable[[int, int], None]  # told how many are logged, and how many wait
@@ -38,6 +38,7 @@ def record(
     started: float,
     finished: float,
     kind: Kind = "stage",
+    scratch: Path | None = None,
 ) -> None:
     """Remember a finished stage of the project in the current folder.
 
@@ -53,18 +54,32 @@ def record(
         started: seconds since the epoch.
         finished: seconds since the epoch.
         kind: ``summary`` fills the experiment's parent run instead of a run of its own.
+        scratch: the stage's; if it says that the stage is recorded, this does nothing.
 
     Raises:
         UserError: if the file of metrics or a curve does not exist or cannot be read.
     """
+    if scratch and kept.is_recorded(scratch):  # killed after that, and run again
+        return
     home = files.project_home()
     done = build.Finished(stage, params, metrics, curves, artifacts, started, finished, kind)
     entry, attach = build.record_of(Path.cwd(), done)
     try:
-        records.write(home, entry, attach)
+        records.write(home, _in_place_of(entry, home), attach)
+        if scratch:  # before a tracker has its say: that may take a minute
+            kept.mark(scratch, metrics)
         attempt.flush_if_due(home, seconds=finished - started, final=kind == "summary")
     except OSError as error:
         attempt.say(f"tracking: {stage} is not recorded ({error}), `octrobust track` logs it later")
+
+
+def _in_place_of(entry: Record, home: Path) -> Record:
+    """Under the name of the same stage's record that waits, perhaps half logged: a stage that was
+    killed at its end, and run again, is one run."""
+    for each in records.pending(home)[0]:
+        if (each.experiment, each.stage) == (entry.experiment, entry.stage):
+            return entry.model_copy(update={"id": each.id})
+    return entry
 
 
 def flush(*, wait: float = 60.0, seconds: float = math.inf) -> Summary:

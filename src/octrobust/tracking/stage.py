@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from octrobust.distributed.place import is_first
+from octrobust.tracking import kept
 from octrobust.tracking.log import record
 from octrobust.tracking.records import Kind
 
@@ -23,7 +23,7 @@ class StageRun:
     curves: list[Path] = field(default_factory=list)
     artifacts: list[Path] = field(default_factory=list)
     kind: Kind = "stage"
-    unfinished: Path | None = None  # scratch to remove once the stage is recorded
+    unfinished: Path | None = None  # scratch, kept until dvc.lock has the result
 
 
 @contextmanager
@@ -38,6 +38,8 @@ def stage_run(name: str, *, params: dict[str, Any]) -> Iterator[StageRun]:
         params: the parameters the stage reads, nested as in params.yaml.
     """
     run, started = StageRun(), time.time()
+    if is_first():
+        kept.prune(Path.cwd())
     yield run
     if not is_first():
         return
@@ -50,6 +52,5 @@ def stage_run(name: str, *, params: dict[str, Any]) -> Iterator[StageRun]:
         started=started,
         finished=time.time(),
         kind=run.kind,
+        scratch=run.unfinished,
     )
-    if run.unfinished is not None:
-        shutil.rmtree(run.unfinished, ignore_errors=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from tqdm import tqdm
@@ -32,9 +34,21 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        _check(path)
         state: dict[str, Any] = read_torch(path)
     except UserError as error:
         tqdm.write(f"checkpoint cannot be used, starting over: {error}")
         return None
     tqdm.write(f"resuming after epoch {len(state['history'])}")
     return state
+
+
+def _check(path: Path) -> None:
+    """torch writes a checksum of every tensor, and does not look at it."""
+    try:
+        with ZipFile(path) as parts:
+            damaged = parts.testzip()
+    except (BadZipFile, EOFError, zlib.error) as error:
+        raise UserError(f"'{path}' is damaged ({error})") from None
+    if damaged:
+        raise UserError(f"'{path}' is damaged (the checksum of {damaged} is another)")

@@ -104,6 +104,11 @@ def fit(
     state = load_checkpoint(checkpoint)
     if state is not None:
         run.restore(state)
+    if len(set(gather(len(run.history)))) > 1:
+        raise UserError(
+            f"{label}: the ranks found different checkpoints; is the folder of each the same, and "
+            "mounted as docs/how-to/several-machines.md has it? Run the same command again"
+        )
     for epoch in range(len(run.history), settings.epochs):
         if patience is not None and epoch - run.best_epoch >= patience:
             break
