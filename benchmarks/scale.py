@@ -32,7 +32,7 @@ SCANS = 4  # of a patient
 BASE_PATIENTS = 25  # of each class, that the others are varied from
 # Of the images. Few, since two cores have to get through them; `prepare` at 224 px takes all.
 SHARES = {"train": 0.15, "validation": 0.1, "test": 0.05, "extra": 0.05}
-BATTERY = 0.01  # of the images: fourteen attacks on each
+BATTERY = 0.005  # of the images: fourteen attacks on each
 # Of the stages that do not read all images, the splits that they read.
 READ = {
     "prepare": tuple(SHARES),
@@ -44,6 +44,7 @@ READ = {
     "evaluate": ("test", "validation"),
     "report": ("test",),
 }
+WHERE = ("revision", "cpu", "threads")
 INDEX = "data/raw/index.csv"
 REAL_SIZE = 224  # px, for the second measurement of `prepare`
 AT_REAL_SIZE = f"prepare at {REAL_SIZE} px"
@@ -70,8 +71,8 @@ def main(
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     path = out / f"scale-{size}px-{small}-{large}.json"
     about = {"small": small, "large": large, "size": size, "scans_a_patient": SCANS}
-    document = _document(path, again, {**about, "shares": SHARES})
-    document["machine"] = machine.describe(threads, PACKAGES)
+    about |= {"shares": SHARES, "battery": BATTERY}
+    document = _document(path, again, about, machine.describe(threads, PACKAGES))
     for count in (small, large):
         checkout = _checkout(count, size)
         for stage in STAGES:
@@ -80,9 +81,9 @@ def main(
             typer.echo(f"{count} images, {stage} ... ", nl=False, err=True)
             found = _measure(checkout, stage)
             typer.echo(f"{found['seconds']:.1f} s, {found['own_mib']:.0f} MiB", err=True)
-            revision = document["machine"]["revision"]
             handled = round(count * _share(stage))
-            run = {"name": stage, "images": count, "handled": handled, "revision": revision}
+            run = {"name": stage, "images": count, "handled": handled}
+            run |= {name: document["machine"][name] for name in WHERE}
             run |= found
             document["runs"].append(run)
             write_json(path, document)
@@ -99,13 +100,18 @@ def _share(stage: str) -> float:
     return sum(SHARES[name] for name in READ[stage]) if stage in READ else 1
 
 
-def _document(path: Path, again: bool, about: dict[str, Any]) -> dict[str, Any]:
-    """What is there of the same images and splits, to be gone on with."""
+def _document(
+    path: Path, again: bool, about: dict[str, Any], here: dict[str, Any]
+) -> dict[str, Any]:
+    """What is there of the same images and splits on the same machine, to be gone on with."""
+    document: dict[str, Any] = {"kind": "scale", "about": about, "machine": here, "runs": []}
     if path.exists() and not again:
-        document: dict[str, Any] = read_json(path)
-        if document["about"] == about:
-            return document
-    return {"kind": "scale", "about": about, "runs": []}
+        former = read_json(path)
+        if former["about"] == about and all(
+            run.get(name) == here[name] for run in former["runs"] for name in ("cpu", "threads")
+        ):
+            document["runs"] = former["runs"]
+    return document
 
 
 def _known(document: dict[str, Any], count: int, stage: str) -> bool:
