@@ -137,7 +137,7 @@ def _changes(images: Path, splits: dict[str, int], size: int) -> dict[str, Any]:
     static = config.load(ROOT / "params.yaml").harden.variants["static"].model_dump()
     battery = {
         "models": ["config_1"],
-        "images_per_class": round(splits["test"] * BATTERY / SHARES["test"]),
+        "images_per_class": max(1, round(splits["test"] * BATTERY / SHARES["test"])),
         "l2": [0.5],
         "linf": [0.02],
         "steps": 2,

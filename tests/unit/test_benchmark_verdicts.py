@@ -155,3 +155,14 @@ def test_the_parameters_of_the_scale_runs_are_those_of_today(tmp_path: Path) -> 
     splits = {"train": 8, "validation": 2, "test": 2, "extra": 2}
     new_checkout(tmp_path, scale._changes(tmp_path, splits, 75))
     assert list(config.load(tmp_path / "params.yaml").harden.variants) == ["static"]
+
+
+def test_the_page_of_results_is_of_the_files_beside_it(tmp_path: Path) -> None:
+    """`python benchmarks/ead.py readme` after every run that is kept."""
+    results = ROOT / "benchmarks" / "results"
+    for path in results.glob("*.json"):
+        (tmp_path / path.name).symlink_to(path)
+    for path in results.glob("*.png"):
+        (tmp_path / path.name).symlink_to(path)
+    readme.write(tmp_path)
+    assert (tmp_path / "README.md").read_text() == (results / "README.md").read_text()
