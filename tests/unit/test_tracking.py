@@ -86,6 +86,12 @@ def record(stage: str, seconds: float = 1.0, kind: records.Kind = "stage", **met
     )
 
 
+def stored(stage: str, metrics: Path) -> None:
+    """As DVC leaves its lock after a stage."""
+    out = {"path": str(metrics), "md5": checkout.md5_of(metrics)}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {stage: {"outs": [out]}}}))
+
+
 def add_summary(
     metrics: dict[str, Any], params: dict[str, Any] = PARAMS, artifacts: Sequence[Path] = ()
 ) -> None:
@@ -182,7 +188,8 @@ def test_an_unreachable_server_costs_one_line_and_nothing_is_lost(
     assert "octrobust track" in said[0]
     assert (waiting(project), runs(project)) == (3, [])
 
-    record("train@config_1", seconds=60)
+    stored("train@config_1", Path("metrics/train/config_1.json"))
+    record("train@config_1", seconds=60, accuracy=0.6)
     assert capsys.readouterr().err == "", "a stage tries again right after a failure"
     record("report", kind="summary", accuracy_config_1=0.9)
     assert len(capsys.readouterr().err.splitlines()) == 1, "the next run of the pipeline is silent"
@@ -558,12 +565,12 @@ def test_scratch_stays_until_dvc_has_the_result(fresh: Path) -> None:
     other.mkdir(parents=True)
     trained(scratch)
     assert (scratch / "checkpoint.pt").exists()
-    out = {"path": "metrics/train/config_1.json", "md5": "of the last run"}
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"train@config_1": {"outs": [out]}}}))
+    metrics = Path("metrics/train/config_1.json")
+    last = {"path": str(metrics), "md5": "of the last run"}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"train@config_1": {"outs": [last]}}}))
     with tracking.stage_run("split", params={}):
         assert (scratch / "checkpoint.pt").exists(), "dvc.lock has another result"
-    out["md5"] = checkout.md5_of(Path(out["path"]))
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"train@config_1": {"outs": [out]}}}))
+    stored("train@config_1", metrics)
     with FileLock(scratch.with_suffix(".lock")), tracking.stage_run("split", params={}):
         assert (scratch / "checkpoint.pt").exists(), "a process is at it"
     with tracking.stage_run("split", params={}):
@@ -608,8 +615,7 @@ def test_a_stage_killed_while_it_is_logged_is_one_run(
 def test_what_waits_to_be_logged_is_not_made_up_again(project: Path) -> None:
     """A stage ends, and DVC writes its lock, while `octrobust track` is at work."""
     record("split")
-    out = {"path": "metrics/split.json", "md5": checkout.md5_of(Path("metrics/split.json"))}
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"split": {"outs": [out]}}}))
+    stored("split", Path("metrics/split.json"))
     assert build.missing(project, lambda _: {}) == []
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from octrobust import files
+from octrobust.checkout import md5_of, read_lock
 from octrobust.tracking import attempt, build, kept, records
 from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_uri
 from octrobust.tracking.records import Kind, Record
@@ -74,10 +75,16 @@ def record(
 
 
 def _in_place_of(entry: Record, home: Path) -> Record:
-    """Under the name of the same stage's record that waits, perhaps half logged: a stage that was
-    killed at its end, and run again, is one run."""
+    """Under the name of the same stage's record that waits, perhaps half logged, if DVC never got
+    to store its result: a stage that was killed at its end, and run again, is one run."""
+    stages = read_lock(Path.cwd(), None) or {}
+    made = {(out["path"], out.get("md5")) for out in stages.get(entry.stage, {}).get("outs", ())}
     for each in records.pending(home)[0]:
-        if (each.experiment, each.stage) == (entry.experiment, entry.stage):
+        if (each.experiment, each.stage) != (entry.experiment, entry.stage):
+            continue
+        folder = records.attachments(home, each)
+        copies = {path for path, _ in made if (folder / path).is_file()}
+        if not any((path, md5_of(folder / path)) in made for path in copies):
             return entry.model_copy(update={"id": each.id})
     return entry
 
