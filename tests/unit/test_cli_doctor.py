@@ -92,6 +92,18 @@ def test_a_tracking_server_that_is_down(root: Path, monkeypatch: pytest.MonkeyPa
     assert "127.0.0.1:9" in found.what
 
 
+def test_scratch_that_nobody_came_back_to(root: Path) -> None:
+    assert levels(machine.scratch(root)) == {"scratch": "ok"}
+    begun = root / ".octrobust" / "scratch" / "train-config_1-0123"
+    begun.mkdir(parents=True)
+    (begun / "checkpoint.pt").write_bytes(bytes(2**20))
+    assert levels(machine.scratch(root)) == {"scratch": "ok"}
+    os.utime(begun, (0, 0))
+    (found,) = machine.scratch(root)
+    assert found.level == "warning"
+    assert "1 older than 30 days" in found.what
+
+
 def test_remotes_that_are_there_and_not(root: Path) -> None:
     git(root, "init")
     (root / ".dvc" / "config").write_text(

@@ -43,6 +43,7 @@ def checkup(root: Path | None, here: Path) -> dict[str, Check]:
         }
     checks["disk"] = partial(machine.disk, root or here)
     if root:
+        checks["scratch"] = partial(machine.scratch, root)
         checks["DVC"] = partial(stores.dvc, root)
     checks["torch"] = installation.torch_and_torchvision
     checks["device"] = partial(machine.device, params.compute if params else None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from octrobust.config import Compute
@@ -11,6 +13,7 @@ from octrobust.doctor.finding import Finding
 from octrobust.errors import UserError
 
 GIB = 2**30
+MUCH, LONG_AGO = 5 * GIB, 30 * 24 * 3600.0  # of scratch
 LITTLE, TOO_LITTLE = 10 * GIB, 2 * GIB  # free disk: the demo takes some 2, the packages 5
 
 
@@ -66,3 +69,26 @@ def disk(root: Path) -> Iterator[Finding]:
         yield Finding("disk", "warning", what, mend)
     else:
         yield Finding("disk", "ok", what)
+
+
+def scratch(root: Path) -> Iterator[Finding]:
+    """Work that was begun and not gone on with: killed stages of other parameters or code."""
+    folder = root / ".octrobust" / "scratch"
+    begun = [path for path in folder.glob("*") if path.is_dir()]
+    size, now = sum(_size(path) for path in begun), time.time()
+    old = [path for path in begun if now - path.stat().st_mtime > LONG_AGO]
+    what = f"{len(begun)} folders, {size / GIB:.1f} GiB: {folder}"
+    if old or size > MUCH:
+        mend = f"with no stage running, remove {folder}: only unfinished work is lost"
+        yield Finding("scratch", "warning", f"{what}; {len(old)} older than 30 days", mend)
+    else:
+        yield Finding("scratch", "ok", what if begun else "nothing unfinished")
+
+
+def _size(folder: Path) -> int:
+    """Bytes; a stage may be removing some of it."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
