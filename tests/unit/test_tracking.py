@@ -596,6 +596,17 @@ def test_a_stage_killed_after_its_record_is_one_run(project: Path) -> None:
     assert len(stages(project)) == 1
 
 
+def test_work_that_another_experiment_has_done_is_recorded_in_both(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = fresh / ".octrobust/scratch/train-config_1-0123"
+    trained(scratch)
+    monkeypatch.setenv("DVC_EXP_NAME", "another")
+    trained(scratch)
+    trained(scratch)
+    assert waiting(fresh) == 2
+
+
 def test_a_stage_killed_while_it_is_logged_is_one_run(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,15 +21,20 @@ MARK = "recorded.json"
 _LONGEST = 3 * 24 * 3600.0
 
 
-def is_recorded(scratch: Path) -> bool:
-    """Whether the stage that left its work in `scratch` has ended, and has its record."""
-    return (scratch / MARK).is_file()
+def is_recorded(scratch: Path, experiment: str) -> bool:
+    """Whether the stage that left its work in `scratch` has ended, and has its record in the
+    experiment of this key; another one may have been at the same work."""
+    try:
+        return bool(files.read_json(scratch / MARK)["experiment"] == experiment)
+    except (UserError, KeyError, TypeError):
+        return False
 
 
-def mark(scratch: Path, metrics: Path | None) -> None:
+def mark(scratch: Path, metrics: Path | None, experiment: str) -> None:
     """Say so; metrics: the stage's numbers, by which dvc.lock will know its result."""
     digest = md5_of(metrics) if metrics else None
-    files.write_json(scratch / MARK, {"path": str(metrics), "md5": digest})
+    told = {"path": str(metrics), "md5": digest, "experiment": experiment}
+    files.write_json(scratch / MARK, told)
 
 
 def prune(project: Path) -> None:

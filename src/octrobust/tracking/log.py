@@ -60,15 +60,15 @@ def record(
     Raises:
         UserError: if the file of metrics or a curve does not exist or cannot be read.
     """
-    if scratch and kept.is_recorded(scratch):  # killed after that, and run again
-        return
     home = files.project_home()
     done = build.Finished(stage, params, metrics, curves, artifacts, started, finished, kind)
     entry, attach = build.record_of(Path.cwd(), done)
+    if scratch and kept.is_recorded(scratch, entry.experiment):  # killed after that, and run again
+        return
     try:
         records.write(home, _in_place_of(entry, home), attach)
         if scratch:  # before a tracker has its say: that may take a minute
-            kept.mark(scratch, metrics)
+            kept.mark(scratch, metrics, entry.experiment)
         attempt.flush_if_due(home, seconds=finished - started, final=kind == "summary")
     except OSError as error:
         attempt.say(f"tracking: {stage} is not recorded ({error}), `octrobust track` logs it later")
