@@ -123,6 +123,17 @@ class Victim:
         assert process.returncode == 0, self.log()
         return False
 
+    def kill_at_a_write(self) -> bool:
+        """As soon as something is seen that is being written."""
+        before, process = {*self.leftovers()}, self.start()
+        while process.poll() is None:
+            if {*self.leftovers()} - before:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                return True
+        assert process.returncode == 0, self.log()
+        return False
+
     def run(self) -> None:
         """To the end."""
         assert self.start().wait(300) == 0, self.log()
@@ -196,8 +207,10 @@ def kill_often(victim: Victim, kills: int, rng: random.Random) -> Tally:
         for _ in range(5):  # then it may finish
             victim.listen()
             before = {*victim.leftovers()}
-            # Not while libraries are loaded; a little after the end as well.
-            if not victim.kill_after(rng.uniform(0.9 * begun, 1.02 * whole)):
+            # Not while libraries are loaded; a little after the end as well; and one in five aimed.
+            moment = rng.uniform(0.9 * begun, 1.02 * whole)
+            aimed = tally.sent % 5 == 4
+            if not (victim.kill_at_a_write() if aimed else victim.kill_after(moment)):
                 tally.finished_first += 1
                 break
             tally.sent += 1
