@@ -79,9 +79,7 @@ def _in_place_of(entry: Record, home: Path) -> Record:
     to store its result: a stage that was killed at its end, and run again, is one run."""
     stages = read_lock(Path.cwd(), None) or {}
     made = {(out["path"], out.get("md5")) for out in stages.get(entry.stage, {}).get("outs", ())}
-    for each in records.pending(home)[0]:
-        if (each.experiment, each.stage) != (entry.experiment, entry.stage):
-            continue
+    for each in records.pending_of(home, entry.experiment, entry.stage):
         folder = records.attachments(home, each)
         copies = {path for path, _ in made if (folder / path).is_file()}
         if not any((path, md5_of(folder / path)) in made for path in copies):

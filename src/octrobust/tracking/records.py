@@ -126,6 +126,20 @@ def pending(home: Path) -> tuple[list[Record], list[str]]:
     return sorted(good, key=lambda record: (record.started, record.id)), sorted(bad)
 
 
+def pending_of(home: Path, experiment: str, stage: str) -> Iterator[Record]:
+    """Those of one stage; quick, as every stage asks, and hundreds may wait."""
+    named = (json.dumps(experiment).encode(), json.dumps(stage, ensure_ascii=False).encode())
+    for path in spool(home).glob("[!.]*/record.json"):
+        try:
+            content = path.read_bytes()
+            if all(name in content for name in named):
+                record = Record.model_validate_json(content)
+                if (record.experiment, record.stage) == (experiment, stage):
+                    yield record
+        except (OSError, ValidationError):  # logged meanwhile; a damaged one is `pending`'s to name
+            continue
+
+
 def remove(home: Path, record: Record) -> None:
     folder = spool(home) / record.id
     # The record itself goes last: whoever is killed before that leaves one that is found again.
