@@ -91,16 +91,8 @@ def _on_ranks(
     """Seconds of the work, and of all with the processes' start."""
     compute = config.load().compute.model_copy(update={"processes": count, "nodes": 1})
     command = [__file__, "--variant", asked.variant, "--images", str(asked.images)]
-    command += [
-        "--shard",
-        str(asked.shard),
-        "--task",
-        task,
-        "--folder",
-        str(folder),
-        "--first",
-        str(first),
-    ]
+    command += ["--shard", str(asked.shard), "--task", task]
+    command += ["--folder", str(folder), "--first", str(first)]
     started = time.perf_counter()
     line, code = run_elastic(command, compute)
     if code:

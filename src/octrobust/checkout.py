@@ -60,6 +60,11 @@ def read_lock(project: Path, rev: str | None) -> Lock | None:
     return _parsed(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else None
 
 
+def stages_made(project: Path) -> Lock:
+    """Those of dvc.lock as it lies there; none where there is none."""
+    return read_lock(project, None) or {}
+
+
 def md5_of(path: Path) -> str:
     """A file's checksum as dvc.lock has it."""
     return md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -28,13 +28,18 @@ CLOCK = ("seconds", "images_per_second")
 STARTED: list[subprocess.Popen[bytes]] = []  # stages, each with a session of its own
 
 
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """A stage with all that it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def end_all() -> None:
     """A test that failed may have left its stage running."""
     while STARTED:
         process = STARTED.pop()
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
 
 
 @dataclass
@@ -117,8 +122,7 @@ class Victim:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
             return True
         assert process.returncode == 0, self.log()
         return False
@@ -128,8 +132,7 @@ class Victim:
         before, process = {*self.leftovers()}, self.start()
         while process.poll() is None:
             if {*self.leftovers()} - before:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                kill(process)
                 return True
         assert process.returncode == 0, self.log()
         return False

@@ -282,10 +282,10 @@ def _attacked_passes(params: Params, way: Defence, settings: Fit, images: int) -
 def _fit_memory(params: Params, settings: Fit, frozen: str | None) -> int:
     """Weights, their best copy, gradients and the optimiser's state; and what a batch leaves for
     the way back: of every convolution its output before and after BatchNorm and relu."""
-    states = {"adamw": 2, "sgd": 1}[settings.optimizer]
-    trained = 4 * network.parameters(frozen) * (1 + states)
     from octrobust.model.device import select_device, use_bf16
 
+    states = {"adamw": 2, "sgd": 1}[settings.optimizer]
+    trained = 4 * network.parameters(frozen) * (1 + states)
     width = 2 if use_bf16(settings.precision, select_device(params.compute)) else 4
     activations = 2 * network.values(params.data.image_size, frozen) * width * settings.batch_size
     return 2 * network.model_bytes() + trained + activations

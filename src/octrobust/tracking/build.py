@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octrobust import files
-from octrobust.checkout import md5_of, read_lock
+from octrobust.checkout import md5_of, stages_made
 from octrobust.tracking import provenance, records
 from octrobust.tracking.columns import ATTACK, of_attack, shortened
 from octrobust.tracking.records import Candidate, Kind, Record
@@ -128,7 +128,7 @@ def missing(
 
 def _results(project: Path) -> Iterator[tuple[str, Finished]]:
     """By content: what dvc.lock says was made, where the metrics are still as they were made."""
-    for stage, entry in (read_lock(project, None) or {}).items():
+    for stage, entry in stages_made(project).items():
         outs = {project / out["path"]: out.get("md5") for out in entry.get("outs", [])}
         for path, made in outs.items():
             if path.suffix != ".json" or (project / "metrics") not in path.parents:

@@ -22,7 +22,7 @@ DEFENDED = "5 defended"
 DISTANCES = {"l2.median": "6 L2", "l1.median": "7 L1", "l0.median": "8 L0"}
 HEADLINE = (
     "params.`attack.beta`",
-    *(f"metrics.`{name}`" for name in (*SHORT.values(), DEFENDED, "6 L2")),
+    *(f"metrics.`{name}`" for name in (*SHORT.values(), DEFENDED, DISTANCES["l2.median"])),
 )
 ATTACK = "attack@test"
 

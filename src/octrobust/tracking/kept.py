@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from octrobust import files
-from octrobust.checkout import md5_of, read_lock
+from octrobust.checkout import md5_of, stages_made
 from octrobust.errors import UserError
 
 MARK = "recorded.json"
@@ -39,7 +39,7 @@ def mark(scratch: Path, metrics: Path | None, experiment: str) -> None:
 
 def prune(project: Path) -> None:
     """Remove what dvc.lock of `project` has the result of, and what nobody came back for."""
-    stages = (read_lock(project, None) or {}).values()
+    stages = stages_made(project).values()
     made = {(out.get("path"), out.get("md5")) for stage in stages for out in stage.get("outs", ())}
     for path in files.scratch("").glob(f"*/{MARK}"):
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from octrobust import files
-from octrobust.checkout import md5_of, read_lock
+from octrobust.checkout import md5_of, stages_made
 from octrobust.tracking import attempt, build, kept, records
 from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_uri
 from octrobust.tracking.records import Kind, Record
@@ -77,7 +77,7 @@ def record(
 def _in_place_of(entry: Record, home: Path) -> Record:
     """Under the name of the same stage's record that waits, perhaps half logged, if DVC never got
     to store its result: a stage that was killed at its end, and run again, is one run."""
-    stages = read_lock(Path.cwd(), None) or {}
+    stages = stages_made(Path.cwd())
     made = {(out["path"], out.get("md5")) for out in stages.get(entry.stage, {}).get("outs", ())}
     for each in records.pending_of(home, entry.experiment, entry.stage):
         folder = records.attachments(home, each)

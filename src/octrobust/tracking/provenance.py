@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from octrobust import files
-from octrobust.checkout import git, read_lock
+from octrobust.checkout import git, stages_made
 from octrobust.errors import UserError
 from octrobust.tracking.records import Dataset
 
@@ -100,7 +100,7 @@ def datasets(project: Path, stage: str, *, everything: bool = False) -> list[Dat
 
 
 def _lock_entries(project: Path, part: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-    for name, entry in (read_lock(project, None) or {}).items():
+    for name, entry in stages_made(project).items():
         for item in entry.get(part, []):
             if "path" in item and "md5" in item:
                 yield name, item
