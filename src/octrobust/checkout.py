@@ -70,6 +70,11 @@ def md5_of(path: Path) -> str:
     return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
+def params_at(project: Path, rev: str) -> dict[str, Any]:
+    """params.yaml at a revision; empty where it has none."""
+    return _mapping(git(project, "show", f"{rev}:./params.yaml"))
+
+
 @lru_cache(maxsize=256)
 def _at(project: Path, rev: str) -> Lock:
     return _parsed(git(project, "show", f"{rev}:./dvc.lock"))
@@ -77,11 +82,15 @@ def _at(project: Path, rev: str) -> Lock:
 
 def _parsed(text: str) -> Lock:
     """Nothing of a file that DVC is just writing, or of a revision that has none."""
+    stages = _mapping(text).get("stages")
+    if not isinstance(stages, dict):
+        return {}
+    return {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
+
+
+def _mapping(text: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
     except yaml.YAMLError:
         return {}
-    stages = content.get("stages") if isinstance(content, dict) else None
-    if not isinstance(stages, dict):
-        return {}
-    return {name: stage for name, stage in stages.items() if isinstance(stage, dict)}
+    return content if isinstance(content, dict) else {}

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo.experiments import refs
+from dvc.repo.experiments.stash import ExpStash
+from dvc.scm import Git
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -398,12 +401,21 @@ def git(folder: Path, *arguments: str) -> str:
 def test_of_all_commits_those_with_experiments_are_asked_for(tmp_path: Path) -> None:
     """DVC takes minutes for a history of some hundred."""
     git(tmp_path, "init", "--quiet")
-    for message in ("first", "second", "last"):
+    for message in ("first", "second", "third", "last"):
         git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", message)
-    first, last = git(tmp_path, "rev-parse", "HEAD~2"), git(tmp_path, "rev-parse", "HEAD")
-    for name in (f"refs/exps/{first[:2]}/{first[2:]}/beta=0.1", "refs/exps/celery/stash"):
-        git(tmp_path, "update-ref", name, "HEAD")
-    assert read._revisions(tmp_path) == ["--rev", last, "--rev", first]
+    first, queued, failed, last = git(tmp_path, "rev-list", "--reverse", "HEAD").split()
+    git(tmp_path, "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/beta=0.1", "HEAD")
+    # As DVC's queue keeps them.
+    for ref, began in ((refs.CELERY_STASH, queued), (refs.CELERY_FAILED_STASH, failed)):
+        (tmp_path / "params.yaml").write_text(ref)
+        git(tmp_path, "add", "params.yaml")
+        message = ExpStash.format_message(last, began, "beta=0.1")
+        entry = git(tmp_path, "stash", "create", message)
+        git(tmp_path, "update-ref", "--create-reflog", "-m", f"commit: {message}", ref, entry)
+        assert [each.baseline_rev for each in ExpStash(Git(str(tmp_path)), ref).stash_revs.values()]
+    asked = read._revisions(tmp_path)
+    assert asked[:2] == ["--rev", last]
+    assert asked[3::2] == sorted([first, queued, failed])
 
 
 def test_the_lock_is_that_of_the_revision(tmp_path: Path) -> None:

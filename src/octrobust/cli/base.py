@@ -46,7 +46,7 @@ app = typer.Typer(
 )
 
 AllCommits = Annotated[
-    bool, typer.Option("--all", help="Finished experiments of earlier commits as well.")
+    bool, typer.Option("--all", help="Experiments of earlier commits as well.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on stdout.")]
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 from typer.core import TyperGroup
 
@@ -25,9 +26,19 @@ MANY = 50  # experiments, above which a sweep is asked for with --yes
 class _Group(TyperGroup):
     """`sweep attack.beta=...` is what one types first: it means `sweep queue`."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in self.commands and any("=" in word for word in args):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = any("=" in word and not word.startswith("-") for word in args)
+        if given and not self.commands.keys() & set(args):
             args = ["queue", *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            raise click.UsageError(
+                f"'{args[0]}' is none of {', '.join(self.commands)}, and no NAME=VALUE,VALUE as in "
+                "attack.beta=0.001,0.01",
+                ctx,
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -79,20 +90,21 @@ def queue(
     """Queue every combination of the values as an experiment of DVC.
 
     Each is checked as params.yaml is, before the first is queued. One that is
-    there already under its name is left alone.
+    there already, by name and parameters, is left alone.
     """
     with one_line_errors():
         from octrobust.experiments import queue as queues
 
         root = project()
         # A name of its own: the same grid may be run whole as well.
-        named = _grid(root, grid, name or ("attack" if attack_only else None))
+        values = _values(root)
+        named = _grid(values, grid, name or ("attack" if attack_only else None))
         if len(named) > MANY and not (yes or dry_run):
             raise UserError(f"{len(named)} experiments: say --yes if that is meant")
         taken: set[str] = set()
         if not dry_run:
             with output.waiting("asking DVC"):
-                taken = queues.taken_names(root)
+                taken = queues.taken(root, named, values)
         fresh = {key: point for key, point in named.items() if key not in taken}
         if not dry_run:
             _queue(root, fresh, "attack@test" if attack_only else None)
@@ -109,18 +121,32 @@ def queue(
             typer.echo(f"{len(fresh)} queued. Run them: octrobust sweep run")
 
 
-def _grid(root: Path, typed: list[str], prefix: str | None) -> dict[str, Point]:
+def _values(root: Path) -> dict[str, Any]:
+    """params.yaml, once it is known to be as it should."""
+    from octrobust import config
+    from octrobust.files import read_yaml
+
+    config.load(root / "params.yaml")  # its own mistakes come first
+    values: dict[str, Any] = read_yaml(root / "params.yaml")
+    return values
+
+
+def _grid(values: dict[str, Any], typed: list[str], prefix: str | None) -> dict[str, Point]:
     """By name."""
     import re
 
-    from octrobust import config
     from octrobust.experiments.grid import points
-    from octrobust.files import read_yaml
 
     if prefix is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", prefix):
         raise UserError(f"--name: '{prefix}': letters, digits, _ and - only")
-    config.load(root / "params.yaml")  # its own mistakes come first
-    return {point.name(prefix): point for point in points(typed, read_yaml(root / "params.yaml"))}
+    named: dict[str, Point] = {}
+    for point in points(typed, values):
+        name = point.name(prefix)
+        if name in named:
+            alike = " and ".join(" ".join(one.overrides()) for one in (named[name], point))
+            raise UserError(f"{alike} would both be called {name}: queue them apart, with --name")
+        named[name] = point
+    return named
 
 
 def _queue(root: Path, fresh: dict[str, Point], stage: str | None) -> None:

@@ -37,6 +37,17 @@ class Point:
         """As `dvc exp run -S` takes them."""
         return [f"{name}={typed(value)}" for name, value in self.values.items()]
 
+    def applied(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """params.yaml with them in it."""
+        changed = copy.deepcopy(dict(values))
+        for name, value in self.values.items():
+            *sections, last = name.split(".")
+            place = changed
+            for section in sections:
+                place = place[section]
+            place[last] = value
+        return changed
+
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Values of nested mappings by dotted name."""
@@ -71,8 +82,19 @@ def points(arguments: Sequence[str], values: Mapping[str, Any]) -> list[Point]:
         Point(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())
     ]
     for point in found:
-        _check(point, values)
+        config.parse(point.applied(values), " ".join(point.overrides()))
     return found
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Parameters, by dotted name, in which two experiments differ; none of compute, which changes
+    no result."""
+    names = sorted(one.keys() | other.keys())
+    return [
+        name
+        for name in names
+        if not name.startswith("compute.") and one.get(name, ...) != other.get(name, ...)
+    ]
 
 
 def _check_name(name: str, known: Mapping[str, Any]) -> None:
@@ -115,17 +137,6 @@ def _split(listed: str) -> list[str]:
         else:
             parts[-1] += character
     return parts
-
-
-def _check(point: Point, values: Mapping[str, Any]) -> None:
-    changed = copy.deepcopy(dict(values))
-    for name, value in point.values.items():
-        *sections, last = name.split(".")
-        place = changed
-        for section in sections:
-            place = place[section]
-        place[last] = value
-    config.parse(changed, " ".join(point.overrides()))
 
 
 def _plain(value: Any) -> str:

@@ -5,22 +5,42 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from octrobust.errors import UserError
 from octrobust.experiments.command import command, dvc, environment
-from octrobust.experiments.grid import Point
+from octrobust.experiments.grid import Point, differing, leaves
 from octrobust.experiments.read import Experiment, read_experiments
 
 OPEN = ("queued", "running")
 
 
-def taken_names(project: Path) -> set[str]:
-    """Of the experiments that need not be queued again: finished, running, or waiting."""
-    experiments = read_experiments(project)
-    return {one.name for one in experiments if one.kind == "experiment" and one.state != "failed"}
+def taken(project: Path, named: Mapping[str, Point], values: Mapping[str, Any]) -> set[str]:
+    """The names of those that need not be queued again: finished, running, or waiting.
+
+    Args:
+        values: params.yaml as it is.
+
+    Raises:
+        UserError: an experiment of other parameters has one of the names.
+    """
+    there = {
+        one.name: one
+        for one in read_experiments(project)
+        if one.kind == "experiment" and one.state != "failed" and one.name in named
+    }
+    for name, one in there.items():
+        differ = differing(one.params, dict(leaves(named[name].applied(values))))
+        if differ:
+            raise UserError(
+                f"{name} is there already, of another {', '.join(differ[:3])}"
+                f"{' and more' if len(differ) > 3 else ''}: give these a name with --name, or "
+                f"remove it with `dvc exp remove {name}`"
+            )
+    return set(there)
 
 
 def queue(project: Path, point: Point, name: str, stage: str | None = None) -> None:

@@ -23,6 +23,7 @@ ROBUST = "validation_robust_accuracy"  # of the best defence, that by which it i
 WORKSPACE = "workspace"
 FOLDERS = ".dvc/tmp/exps/"  # where experiments of the queue work
 EMPTY = "Empty git repo"  # what DVC says of such a folder that is only begun
+QUEUES = ("refs/exps/celery/stash", "refs/exps/celery/failed")  # what has not ended, or badly
 LOOKS = 5
 PATIENCE = 60.0  # seconds for a look; what it found is kept by DVC, so that the next is quicker
 Kind = Literal["workspace", "commit", "experiment"]
@@ -59,7 +60,7 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
     """The workspace, the last commit, and the experiments that began there.
 
     Args:
-        all_commits: other commits that finished experiments began at, too.
+        all_commits: other commits that experiments began at, too.
 
     Raises:
         UserError: DVC cannot say.
@@ -76,10 +77,13 @@ def read_experiments(project: Path, *, all_commits: bool = False) -> list[Experi
 
 
 def _revisions(project: Path) -> list[str]:
-    """Options for the last commit, and for the others that finished experiments began at: over all
-    commits of a long history DVC takes minutes."""
+    """Options for the last commit, and for the others that experiments began at: over all commits
+    of a long history DVC takes minutes."""
     refs = git(project, "for-each-ref", "--format=%(refname)", "refs/exps/")
     begun = {"".join(parts) for parts in re.findall(r"^refs/exps/(\w\w)/(\w{38})/", refs, re.M)}
+    for stash in QUEUES:
+        entries = git(project, "log", "--walk-reflogs", "--format=%gs", stash)
+        begun |= set(re.findall(r"dvc-exp:\w+:(\w{40}):", entries))
     head = git(project, "rev-parse", "HEAD")
     return [word for rev in (head, *sorted(begun - {head})) for word in ("--rev", rev)]
 

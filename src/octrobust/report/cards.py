@@ -78,17 +78,7 @@ def card(
             },
             "adaptive": _score(results, model, model) if model in results.attacked() else None,
         },
-        "battery": battery
-        and {
-            "threat_model": "every attack on this model; worst case over all, image by image",
-            "settings": params.evaluate.battery.model_dump(exclude={"models"}),
-            "images": battery["images"],
-            "confidence_level": battery["confidence_level"],
-            **{
-                channels: {key: part[key] for key in ("clean", "worst_case", "smallest")}
-                for channels, part in battery["channels"].items()
-            },
-        },
+        "battery": battery and _battery(params, battery),
         "flags": [
             flag
             for flag in results.flags()
@@ -101,6 +91,19 @@ def card(
             "Robust accuracies are upper bounds: a better attack can only lower them.",
             "Two classes; other diseases, scanners and artefacts were never seen.",
         ],
+    }
+
+
+def _battery(params: Params, battery: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "threat_model": "every attack on this model; worst case over all, image by image",
+        "settings": params.evaluate.battery.model_dump(exclude={"models"}),
+        "images": battery["images"],
+        "confidence_level": battery["confidence_level"],
+        **{
+            channels: {key: part[key] for key in ("clean", "worst_case", "smallest")}
+            for channels, part in battery["channels"].items()
+        },
     }
 
 
@@ -199,7 +202,7 @@ def write_cards(
 
 def _cell(value: object) -> str:
     """In a table of Markdown, as text."""
-    return escape(str(value)).replace("|", "&#124;")
+    return escape(str(value), quote=False).replace("|", "&#124;")
 
 
 def _best(project: Path, results: Results, params: Params) -> dict[str, Any]:

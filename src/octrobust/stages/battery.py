@@ -96,15 +96,8 @@ def battery(
             {"l2": settings.l2, "linf": settings.linf},
             params.evaluate.confidence_level,
         )
-        robust = {name: attack["accuracy"] for name, attack in part["attacks"].items()}
-        robust |= _within_balls(found[channels], right, settings.l2)
-        alone = {
-            attack.name: float((right & ~found[channels][attack.name][ALONE]).mean())
-            for attack in plan
-            if attack.method == "pgd"
-        }
         title = f"{model.name}, {channels}"
-        flags += battery_flags(title, robust, alone, float(right.mean()), none, len(rows))
+        flags += _flags(title, plan, part, found[channels], right, none, settings.l2)
         parts[channels] = {**part, "no_gradient": none}
     if not is_first():
         return scratch
@@ -122,6 +115,26 @@ def battery(
         },
     )
     return scratch
+
+
+def _flags(
+    title: str,
+    plan: list[Attack],
+    part: dict[str, Any],
+    found: dict[str, Found],
+    right: NDArray[np.bool_],
+    vanishing: float,
+    l2: list[float],
+) -> Iterator[Flag]:
+    """Those of images with so many channels, whose summary is `part`."""
+    robust = {name: attack["accuracy"] for name, attack in part["attacks"].items()}
+    robust |= _within_balls(found, right, l2)
+    alone = {
+        attack.name: float((right & ~found[attack.name][ALONE]).mean())
+        for attack in plan
+        if attack.method == "pgd"
+    }
+    return battery_flags(title, robust, alone, float(right.mean()), vanishing, len(right))
 
 
 def _put(whole: dict[str, Found], fresh: dict[str, Found], block: slice, count: int) -> None:

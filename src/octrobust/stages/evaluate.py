@@ -29,6 +29,7 @@ from octrobust.stages import compare
 
 PLOTS = ("confusion", "distortion.csv", "matrix.csv", "reliability.csv")
 Scores = dict[str, dict[str, NDArray[np.floating[Any]]]]  # by model, then by test set
+Rows = dict[str, NDArray[np.int64]]  # of the test split, by test set
 Corrupted = dict[str, dict[str, dict[str, float]]]  # by corruption, then by severity
 
 
@@ -85,27 +86,9 @@ def evaluate(
         name: {data: np.array(p, np.float32) for data, p in one["positive"].items()}
         for name, one in measured.items()
     }
-    results = {
-        name: {
-            data: classification(
-                images.targets[rows[data]],
-                positive,
-                [images.patients[int(row)] for row in rows[data]],
-                params.evaluate.confidence_level,
-            )
-            for data, positive in by_set.items()
-        }
-        for name, by_set in scores.items()
-    }
+    results = _classified(params, scores, images, rows)
     _write_plots(plots, params.data.classes, scores, results, images.targets, rows)
     _write_distances(plots, sets)
-    right = {
-        name: {data: (p > 0.5) == (images.targets[rows[data]] == 1) for data, p in by_set.items()}
-        for name, by_set in scores.items()
-    }
-    predicted = {name: (by_set[CLEAN] > 0.5).astype(np.int64) for name, by_set in scores.items()}
-    attacked, survivors = compare.survivors_of(params, right, batteries)
-    flags = compare.flags(params, right, rows, predicted, images.patients, survivors, attacked)
     write_json(
         metrics,
         {
@@ -121,10 +104,44 @@ def evaluate(
                 "l2": budget,
                 "accuracy": {name: measured[name]["validated"][0] for name in params.hardened()},
             },
-            "mcnemar": list(compare.tests(right, params.attack.target, survivors)),
-            "flags": [vars(flag) for flag in flags],
+            **_compared(params, scores, images, rows, batteries),
         },
     )
+
+
+def _classified(
+    params: Params, scores: Scores, images: ImageSet, rows: Rows
+) -> dict[str, dict[str, Any]]:
+    """The metrics of every model on every test set."""
+    return {
+        name: {
+            data: classification(
+                images.targets[rows[data]],
+                positive,
+                [images.patients[int(row)] for row in rows[data]],
+                params.evaluate.confidence_level,
+            )
+            for data, positive in by_set.items()
+        }
+        for name, by_set in scores.items()
+    }
+
+
+def _compared(
+    params: Params, scores: Scores, images: ImageSet, rows: Rows, batteries: Path
+) -> dict[str, list[Any]]:
+    """Tests between models, and the flags that the figures raise."""
+    right = {
+        name: {data: (p > 0.5) == (images.targets[rows[data]] == 1) for data, p in by_set.items()}
+        for name, by_set in scores.items()
+    }
+    predicted = {name: (by_set[CLEAN] > 0.5).astype(np.int64) for name, by_set in scores.items()}
+    attacked, survivors = compare.survivors_of(params, right, batteries)
+    flags = compare.flags(params, right, rows, predicted, images.patients, survivors, attacked)
+    return {
+        "mcnemar": list(compare.tests(right, params.attack.target, survivors)),
+        "flags": [vars(flag) for flag in flags],
+    }
 
 
 def clean_scores(network: OCTClassifier, images: ImageSet, batch: int) -> NDArray[np.floating[Any]]:
@@ -165,7 +182,7 @@ def _write_plots(
     scores: Scores,
     results: dict[str, Any],
     targets: NDArray[np.int64],
-    rows: dict[str, NDArray[np.int64]],
+    rows: Rows,
 ) -> None:
     matrix, bins = [], []
     with atomic_folder(plots / PLOTS[0]) as folder:

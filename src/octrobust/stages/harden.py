@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from octrobust.attack.shards import open_adversarial
+from octrobust.attack.shards import AdversarialSet, open_adversarial
 from octrobust.config import STARTS, Defence, Params
 from octrobust.data.arrays import Batches, ImageSet, open_split
 from octrobust.distributed.place import is_first
@@ -80,26 +80,12 @@ def harden(
         arithmetic(settings.precision, device),
     )
     train, extra = (open_split(arrays, name, params.data.image_size) for name in ("train", "extra"))
-    channels = 1 if params.attack.channels == "grey" else 3
-    sources = [_originals(part, channels) for part in (train, extra)]
-    counts: dict[str, int] = {"clean_images": len(train) + len(extra)}
-    if found:
-        added, of_these = defences.named(own.method).added(found, train, channels, scratch)
-        sources.append(added)
-        counts |= of_these
-    network = (
-        load_model(model, device)
-        if weights is None
-        else new_model(
-            params.model.model_copy(update={"weights": weights}),
-            None,
-            settings.seed,
-            train,
-            device,
-            named,
-        )
-    )
-    dataset = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
+    dataset, counts = _dataset(params, variant, train, extra, found, scratch)
+    if weights is None:
+        network = load_model(model, device)
+    else:
+        began = params.model.model_copy(update={"weights": weights})
+        network = new_model(began, None, settings.seed, train, device, named)
     validation = clean_batches(arrays, "validation", params)
     result = fit(
         network,
@@ -118,27 +104,50 @@ def harden(
     if own.threshold == "moved":
         seen = (clean_batches(arrays, name, params) for name in ("train", "extra"))
         moved = place_threshold(network, objective(own, settings.precision), validation, *seen)
-    made_by: dict[str, Any] = {
-        "stage": f"harden@{variant}",
-        "classes": list(params.data.classes),
-        "image_size": params.data.image_size,
-        "started_from": None if weights else model.name,
-        "started_from_sha256": None if weights else sha256_file(model / WEIGHTS),
-        "initial_weights_sha256": initial,
-        "adversarial_set": found.manifest["made_by"] if found else None,
-        **counts,
-        "harden": settings.model_dump(),
-        # The same bytes wherever a file of weights lies: its checksum is above.
-        "variant": {
-            **own.model_dump(),
-            "starts_from": own.starts_from if own.starts_from in STARTS else "file",
-        },
-        "threshold_moved": moved,
-    }
     if is_first():
         validated = _validated(network, validation) if moved else {}
+        made_by = {
+            "stage": f"harden@{variant}",
+            "classes": list(params.data.classes),
+            "image_size": params.data.image_size,
+            "started_from": None if weights else model.name,
+            "started_from_sha256": None if weights else sha256_file(model / WEIGHTS),
+            "initial_weights_sha256": initial,
+            "adversarial_set": found.manifest["made_by"] if found else None,
+            **counts,
+            "harden": settings.model_dump(),
+            "variant": _told(own),
+            "threshold_moved": moved,
+        }
         write_fit(network, result, len(dataset), made_by, out, history, metrics, validated)
     return scratch
+
+
+def _dataset(
+    params: Params,
+    variant: str,
+    train: ImageSet,
+    extra: ImageSet,
+    found: AdversarialSet | None,
+    scratch: Path,
+) -> tuple[Augmented, dict[str, int]]:
+    """What the variant learns from, and how many images of which kind that is."""
+    own, settings = params.harden.variants[variant], params.harden.fit(variant)
+    channels = 1 if params.attack.channels == "grey" else 3
+    sources = [_originals(part, channels) for part in (train, extra)]
+    counts: dict[str, int] = {"clean_images": len(train) + len(extra)}
+    if found:
+        added, of_these = defences.named(own.method).added(found, train, channels, scratch)
+        sources.append(added)
+        counts |= of_these
+    made = Augmented(sources, params.data.image_size, settings.augmentation, settings.seed)
+    return made, counts
+
+
+def _told(variant: Defence) -> dict[str, Any]:
+    """The variant's settings. The same bytes wherever a file of weights lies: its sum is told."""
+    start = variant.starts_from if variant.starts_from in STARTS else "file"
+    return {**variant.model_dump(), "starts_from": start}
 
 
 def _validated(network: OCTClassifier, validation: Batches) -> dict[str, float]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from octrobust import files
-from octrobust.checkout import git, stages_made
+from octrobust.checkout import git, params_at, stages_made
 from octrobust.errors import UserError
+from octrobust.experiments.grid import Point, leaves
 from octrobust.tracking.records import Dataset
 
 # What decides how a run behaves. Parameters, dvc.lock and metrics change in every experiment, so
 # counting them would call every run dirty.
 _CODE = ("src", "pipeline", "dvc.yaml", "pyproject.toml", "requirements.lock")
+MOST_CHANGES = 4  # in an experiment's name
 _VALUE = re.compile(r"\$\{\s*([\w.]+)\s*\}")
 
 
@@ -39,7 +41,7 @@ def experiment(project: Path) -> tuple[str, str]:
     revision = os.environ.get("DVC_EXP_BASELINE_REV") or git(project, "rev-parse", "HEAD")
     edits = git(project, "diff", "HEAD", "--", *_CODE)
     key = files.digest(params, name, revision, edits)
-    return key, " · ".join(part for part in (name, _title(params)) if part) or key
+    return key, _name(name, params, _changed(project, revision, params)) or key
 
 
 def tags(project: Path, stage: str) -> dict[str, str]:
@@ -135,7 +137,19 @@ def _at(values: Any, dotted: str) -> Any:
     return values
 
 
-def _title(params: Mapping[str, Any]) -> str:
+def _changed(project: Path, revision: str, params: Mapping[str, Any]) -> list[str]:
+    """What params.yaml has otherwise than `revision` had it, as a person would type it; nothing
+    where that is more than a name can hold, as with another preset."""
+    was, now = dict(leaves(params_at(project, revision))), dict(leaves(params))
+    names = [name for name in now if name not in was or was[name] != now[name]]
+    if not was or len(names) > MOST_CHANGES:
+        return []
+    return [Point({name: now[name]}).name(None) for name in names]
+
+
+def _name(given: str, params: Mapping[str, Any], changed: Sequence[str]) -> str:
+    """An experiment's: DVC's name for it, then what was changed, before that is cut off; what it
+    has of the attack where nothing was; and the images."""
     data, attack = params.get("data", {}), params.get("attack", {})
     numbers = [
         f"{short}={attack[key]}"
@@ -143,7 +157,9 @@ def _title(params: Mapping[str, Any]) -> str:
         if key in attack
     ]
     images = f"{data.get('source', '')} {data.get('image_size', '?')}px" if data else ""
-    return " · ".join(part for part in (" ".join(numbers), images) if part)
+    # A sweep's experiments are called by what was changed.
+    told = " ".join(one for one in changed if one not in given) if changed else " ".join(numbers)
+    return " · ".join(part for part in (given, told, images) if part)
 
 
 def _user() -> str | None:
