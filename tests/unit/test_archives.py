@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -208,12 +209,38 @@ def test_headers_of_headers_are_an_error(tmp_path: Path) -> None:
 
 
 def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
-    archive = make_zip(tmp_path / "archive", [("x.jpeg", bytes(50_000))])
+    """Nor is what it really holds unpacked into memory."""
+    archive = make_zip(tmp_path / "archive", [("x.jpeg", bytes(200 << 20))])
     data = bytearray(archive.read_bytes())
     for at, offset in ((data.find(b"PK\1\2"), 24), (data.find(b"PK\3\4"), 22)):
         data[at + offset : at + offset + 4] = (10).to_bytes(4, "little")
     archive.write_bytes(data)
-    assert "cannot be unpacked" in refused(archive, tmp_path)
+    tracemalloc.start()
+    try:
+        assert "cannot be unpacked" in refused(archive, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_a_bound_are_refused(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "archive"
+    with zipfile.ZipFile(archive, "w", method) as out:
+        out.writestr("x.jpeg", bytes(1000))
+    assert "another method than deflate" in refused(archive, tmp_path)
+
+
+def test_a_tar_whose_member_has_a_negative_size(tmp_path: Path) -> None:
+    """Which makes tarfile read the same header again and again."""
+    info = tarfile.TarInfo("x.jpeg")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"  # -512, as GNU writes it
+    header[148:156] = b"        "
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    archive = tmp_path / "archive"
+    archive.write_bytes(header + bytes(20 * 512))
+    assert "of a negative size" in refused(archive, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"text", b"\x1f\x8b", b"\x89PNG\r\n\x1a\n", bytes(100)])

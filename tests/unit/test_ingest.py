@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from octrobust.data.catalogue import Catalogue, Picture
+from octrobust.data.folder import Candidate
 from octrobust.data.index import IndexRow, another_name, parse_name, read_index, write_index
 from octrobust.data.ingest import ingest
 from octrobust.errors import UserError
@@ -190,6 +194,27 @@ def test_different_images_of_one_name_are_all_kept(case: Case) -> None:
     assert written["CNV/s~3.png"] == picture(11, "PNG")
     assert cnv["CNV/CNV-2-2000001.jpeg"].patient == "2"
     assert len({row.sha256 for row in cnv.values()}) == 7
+
+
+def test_many_of_one_name_are_not_tried_against_each_other(case: Case) -> None:
+    """One folder a patient, the same names in each: the number of tries must not be a square."""
+    tried = []
+
+    class Counting(Catalogue):
+        def _take(self, place: int, label: str, name: str) -> bool:
+            tried.append(name)
+            return super()._take(place, label, name)
+
+    number = 200
+    with closing(sqlite3.connect(":memory:")) as database:
+        found = Counting(database)
+        files = (Path(f"/{n}/scan.png") for n in range(number))
+        found.offer(Candidate(path, str(path), "CNV", path.name) for path in files)
+        found.group(str(n) for n in range(number))
+        found.judge(Picture(8, 8, "L", "0" * 16) for _ in range(number))
+        found.name()
+        assert found.number("image") == number
+    assert len(tried) <= 3 * number
 
 
 def test_the_result_is_the_same_for_any_number_of_workers(case: Case) -> None:

@@ -33,6 +33,7 @@ MAX_MEMBERS = 1_000_000
 MAX_BYTES = 64 << 30
 MAX_FILE_BYTES = 64 << 20  # a 16-bit scan of 4096 x 4096 pixels is half of it
 MAX_RATIO = 50
+_PIECE = 1 << 20
 RATIO_FROM = 1 << 30  # small archives may be anything: headers and padding shrink well
 
 _DAMAGE = (
@@ -43,7 +44,6 @@ _DAMAGE = (
     EOFError,
     struct.error,
     ValueError,  # names that do not decode, numbers that are none
-    NotImplementedError,  # a compression zipfile does not know
     OSError,
     RecursionError,  # tar's headers of headers
 )
@@ -85,8 +85,10 @@ def extract(
                 inside = _inside(archive, member)
                 if not member.is_folder and wanted(inside):
                     with member.open() as source:
-                        stored = _store(source.read(), target)
-                    yield inside, stored
+                        # In pieces: asked for all at once, zipfile unpacks whatever is there, not
+                        # what the member says of its size.
+                        content = b"".join(iter(partial(source.read, _PIECE), b""))
+                    yield inside, _store(content, target)
                 bar.update(max(member.end - bar.n, 0))
             bar.update(size - bar.n)
     except _DAMAGE as error:
@@ -105,6 +107,8 @@ def _check_limits(archive: Path, member: _Member, count: int, total: int, size: 
         problem = f"more than {MAX_MEMBERS} members"
     elif member.size > MAX_FILE_BYTES and not member.is_folder:
         problem = f"{member.name!r} of {member.size} bytes"
+    elif member.size < 0:  # tarfile would come back to it for ever
+        problem = f"{member.name!r} of a negative size"
     elif total > MAX_BYTES or total > max(RATIO_FROM, MAX_RATIO * size):
         problem = f"{total} bytes by {member.name!r}, from {size} bytes packed"
     else:
@@ -149,6 +153,12 @@ def _of_zip(archive: Path) -> Iterator[_Member]:
         for info in sorted(source.infolist(), key=lambda info: info.header_offset):
             if info.flag_bits & 1:
                 raise UserError(f"data.archive: {archive} is encrypted: decrypt it first")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # zipfile unpacks others without a bound.
+                raise UserError(
+                    f"data.archive: {archive} is refused: {info.filename!r} is packed by another "
+                    "method than deflate: unpack it yourself if you trust it, and give data.root"
+                )
             # The upper half holds Unix's mode, or zeros from elsewhere.
             kind = stat.S_IFMT(info.external_attr >> 16)
             yield _Member(

@@ -7,6 +7,7 @@ import errno
 import os
 import sqlite3
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -103,9 +104,11 @@ class Catalogue:
             "SELECT place, label, name FROM picture JOIN file USING (place) "
             "WHERE place NOT IN (SELECT place FROM image) ORDER BY place"
         )
+        # A name's next attempt: begun anew for each, thousands of one name would take the square.
+        attempts: defaultdict[tuple[str, str], count[int]] = defaultdict(lambda: count(1))
         for place, label, name in late.fetchall():
-            attempts = (another_name(name, label, attempt) for attempt in count(1))
-            next(other for other in attempts if self._take(place, label, other))
+            others = (another_name(name, label, each) for each in attempts[label, name])
+            next(other for other in others if self._take(place, label, other))
 
     def _take(self, place: int, label: str, name: str) -> bool:
         """Whether the name was free. Some file systems take names for one that differ in case."""

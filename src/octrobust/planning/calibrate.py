@@ -40,7 +40,7 @@ from octrobust.training.fit import fit
 from octrobust.training.objectives import Clean, Outputs
 
 SCANS = 6  # drawn, checked and decoded
-STEPS = 4  # of training; the first is not counted
+STEPS = 6  # of training; the first is not counted
 REPEATS = 3  # of everything else
 # From a step this long on, a frozen configuration is estimated by its arithmetic, not run.
 LONG_STEP = 1.0
