@@ -26,6 +26,7 @@ from octrobust import checkout, tracking
 from octrobust.tracking import attempt, build, provenance, records, registry
 from octrobust.tracking.address import readable, tracking_uri
 from octrobust.tracking.columns import shortened
+from octrobust.tracking.store import Store
 
 PARAMS = {
     "data": {"source": "phantom", "image_size": 80},
@@ -535,6 +536,36 @@ def test_only_changed_code_makes_a_revision_dirty(fresh: Path) -> None:
     assert provenance.tags(fresh, "split")["octrobust.git_dirty"] == "true"
 
 
+def test_an_experiment_is_named_by_what_it_changed(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+        subprocess.run(["git", *identity, *words], check=True, capture_output=True)
+    assert provenance.experiment(fresh)[1] == "beta=0.001 lr=0.05 · phantom 80px"
+    changed = {**PARAMS, "train": {"epochs": 6}}
+    Path("params.yaml").write_text(yaml.safe_dump(changed))
+    assert provenance.experiment(fresh)[1] == "epochs=6 · phantom 80px"
+    monkeypatch.setenv("DVC_EXP_NAME", "still-view")
+    assert provenance.experiment(fresh)[1] == "still-view · epochs=6 · phantom 80px"
+    monkeypatch.setenv("DVC_EXP_NAME", "epochs=6")  # as a sweep names them
+    assert provenance.experiment(fresh)[1] == "epochs=6 · phantom 80px"
+
+
+def test_an_experiment_that_was_made_elsewhere_gets_its_columns(project: Path) -> None:
+    """By `mlflow experiments create`, as docs/how-to/storage.md has it."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    made = client.create_experiment("octrobust", (project / "mlruns" / "octrobust").as_uri())
+    client.set_experiment_tag(made, "mlflow.note.content", "ours")
+    record("split")
+    tracking.flush()
+    tags = client.get_experiment(made).tags
+    assert "2 attacked" in tags["mlflow.sharedViewState.headline"]
+    assert tags["mlflow.note.content"] == "ours"
+
+
 def test_a_stage_that_fails_records_nothing(fresh: Path) -> None:
     with pytest.raises(ZeroDivisionError), tracking.stage_run("split", params={}):
         _ = 1 / 0
@@ -594,6 +625,64 @@ def test_a_stage_killed_after_its_record_is_one_run(project: Path) -> None:
     trained(scratch)  # DVC had not written its lock
     assert waiting(project) == 0
     assert len(stages(project)) == 1
+
+
+def test_a_stage_without_scratch_killed_after_its_record_is_one_run(project: Path) -> None:
+    record("split")
+    tracking.flush()
+    record("split")  # DVC had not written its lock
+    assert waiting(project) == 0
+    stored("split", Path("metrics/split.json"))
+    with tracking.stage_run("prepare", params={}):
+        pass
+    record("split")  # asked for once more
+    assert tracking.flush().logged.count("split") == 1
+    assert [run.data.tags["octrobust.stage"] for run in stages(project)].count("split") == 2
+
+
+def test_a_record_put_in_the_place_of_one_that_is_being_logged_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stage that was killed, and run again while its first process was still logging."""
+    record("split", accuracy=0.1)
+    fill = Store._fill
+
+    def again(*arguments: Any) -> None:
+        monkeypatch.undo()
+        monkeypatch.chdir(project)
+        fill(*arguments)
+        record("split", accuracy=0.2)
+
+    monkeypatch.setattr(Store, "_fill", again)
+    tracking.flush()
+    assert waiting(project) == 0
+    (run,) = stages(project)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"accuracy": 0.2})
+
+
+def test_a_record_at_which_the_store_fails_holds_up_no_other(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a proxy that takes no file of some size; a store that is down is not asked on."""
+    for stage in ("ingest", "split", "prepare"):
+        record(stage)
+    fill = Store._fill
+
+    def failing(self: Store, run: str, entry: records.Record, *more: Any) -> None:
+        if entry.stage == "split":
+            raise RuntimeError("413 Request Entity Too Large")
+        fill(self, run, entry, *more)
+
+    monkeypatch.setattr(Store, "_fill", failing)
+    done = tracking.flush()
+    assert (done.logged, done.pending) == (("ingest", "prepare"), 1)
+    assert done.error is not None
+    assert "split" in done.error
+    assert "413" in done.error
+    monkeypatch.setattr(Store, "answers", lambda _: False)
+    for stage in ("train@config_1", "validate"):
+        record(stage)
+    assert tracking.flush().logged == ()
 
 
 def test_work_that_another_experiment_has_done_is_recorded_in_both(

@@ -45,9 +45,7 @@ app = typer.Typer(
     + EXIT_CODES,
 )
 
-AllCommits = Annotated[
-    bool, typer.Option("--all", help="Experiments of earlier commits as well.")
-]
+AllCommits = Annotated[bool, typer.Option("--all", help="Experiments of earlier commits as well.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on stdout.")]
 
 

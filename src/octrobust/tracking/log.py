@@ -17,6 +17,9 @@ from octrobust.tracking.address import UnavailableError, sqlite_file, tracking_u
 from octrobust.tracking.records import Kind, Record
 from octrobust.tracking.store import RefusedError, Store
 
+# Records at which a store may fail before it is taken for down, and seconds in which an answer of
+# its own comes.
+FAILED, QUICK = 2, 5.0
 Progress = Callable[[int, int], None]  # told how many are logged, and how many wait
 
 
@@ -55,7 +58,8 @@ def record(
         started: seconds since the epoch.
         finished: seconds since the epoch.
         kind: ``summary`` fills the experiment's parent run instead of a run of its own.
-        scratch: the stage's; if it says that the stage is recorded, this does nothing.
+        scratch: the stage's; if it says that the stage is recorded, no record is written. One that
+            works through in a moment has none: its numbers are remembered instead.
 
     Raises:
         UserError: if the file of metrics or a curve does not exist or cannot be read.
@@ -63,11 +67,15 @@ def record(
     home = files.project_home()
     done = build.Finished(stage, params, metrics, curves, artifacts, started, finished, kind)
     entry, attach = build.record_of(Path.cwd(), done)
-    if scratch and kept.is_recorded(scratch, entry.experiment):  # killed after that, and run again
-        return
+    if metrics:
+        scratch = scratch or files.scratch(
+            f"recorded-{files.digest(entry.experiment, stage, entry.content)}"
+        )
+    again = scratch and kept.is_recorded(scratch, entry.experiment)  # killed after that
     try:
-        records.write(home, _in_place_of(entry, home), attach)
-        if scratch:  # before a tracker has its say: that may take a minute
+        if not again:
+            records.write(home, _in_place_of(entry, home), attach)
+        if scratch and not again:  # before a tracker has its say: that may take a minute
             kept.mark(scratch, metrics, entry.experiment)
         attempt.flush_if_due(home, seconds=finished - started, final=kind == "summary")
     except OSError as error:
@@ -164,17 +172,25 @@ def _drain(
     said: Progress | None,
 ) -> None:
     """Log until the spool is empty but for records the store refuses, or until it is late; one
-    record at least, so that a slow store gets on."""
+    record at least, so that a slow store gets on. A record at which a store fails that is still
+    there holds up no other, unless several do."""
     refused: set[str] = set()
+    failed = 0
     while todo := [each for each in records.pending(home)[0] if each.id not in refused]:
         for number, each in enumerate(todo, 1):
+            begun = time.monotonic()
             try:
                 if store.log(
                     each, records.attachments(home, each), records.model_folder(home, each)
                 ):
                     logged.append(each.stage)
                 records.remove(home, each)
-            except RefusedError as error:
+            except (RefusedError, UnavailableError) as error:
+                if isinstance(error, UnavailableError):
+                    failed += 1
+                    late = time.monotonic() - begun > QUICK
+                    if late or failed > FAILED or not store.answers():
+                        raise
                 refused.add(each.id)
                 errors.append(f"{each.stage} ({records.spool(home) / each.id}): {error}")
             if said:

@@ -141,7 +141,11 @@ def pending_of(home: Path, experiment: str, stage: str) -> Iterator[Record]:
 
 
 def remove(home: Path, record: Record) -> None:
+    """Unless another was put in its place meanwhile, as by a stage that was killed and run again
+    while a process of its first time was still logging."""
     folder = spool(home) / record.id
+    if Record.model_validate_json((folder / "record.json").read_bytes()) != record:
+        return
     # The record itself goes last: whoever is killed before that leaves one that is found again.
     for part in folder.iterdir():
         if part.is_dir():

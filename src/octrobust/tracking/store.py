@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Param, Run
 
 EXPERIMENT = "octrobust"
+VIEW = "mlflow.sharedViewState.headline"
 # At the top of an experiment's own run, until its summary is there.
 _UNFINISHED = (
     "Under way, or ended before its report: the attack's numbers come with the stage attack@test, "
@@ -56,8 +57,8 @@ class Store:
         Raises:
             UnavailableError: if the store does not answer or is not usable.
         """
-        first, self._timeout = _PATIENT if patient else _HURRIED
-        probe(uri, first)
+        self._first, self._timeout = _PATIENT if patient else _HURRIED
+        probe(uri, self._first)
         _quiet()
         self._uri = uri
         with self._calls():
@@ -78,6 +79,14 @@ class Store:
         with self._calls():
             parent = self._parent(record)
             return self._log_run(record, parent, attachments, model)
+
+    def answers(self) -> bool:
+        """Whether it is there at all; after a record has failed."""
+        try:
+            probe(self._uri, self._first)
+        except UnavailableError:
+            return False
+        return True
 
     def experiments_of(self, contents: Collection[str]) -> dict[str, str]:
         """Experiment keys by content, of those contents that a finished run holds.
@@ -108,25 +117,27 @@ class Store:
             local = not uri.startswith(("http:", "https:"))  # a server places artifacts itself
             place = (home / "mlruns" / EXPERIMENT).as_uri() if local else None
             try:
-                return self._describe(self._client.create_experiment(EXPERIMENT, place))
+                return self._describe(self._client.create_experiment(EXPERIMENT, place), {})
             except MlflowException:  # another project was quicker, on a shared server
                 found = self._client.get_experiment_by_name(EXPERIMENT)
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        return self._describe(str(found.experiment_id), found.tags)
 
-    def _describe(self, experiment: str) -> str:
-        """Tell MLflow's page what is in the experiment, and which columns to compare by."""
+    def _describe(self, experiment: str, told: Mapping[str, str]) -> str:
+        """Tell MLflow's page what is in the experiment, and which columns to compare by, unless
+        another project, or this one, has: the view is ours, the rest may have been edited since."""
         view = {"orderByKey": "attributes.start_time", "orderByAsc": False, "searchFilter": ""}
         about = {
             "mlflow.experimentKind": "custom_model_development",
-            "mlflow.sharedViewState.headline": json.dumps({**view, "selectedColumns": HEADLINE}),
+            VIEW: json.dumps({**view, "selectedColumns": HEADLINE}),
             "mlflow.note.content": _ABOUT.format(id=experiment),
         }
         for key, value in about.items():
-            self._client.set_experiment_tag(experiment, key, value)
+            if key not in told or (key == VIEW and told[key] != value):
+                self._client.set_experiment_tag(experiment, key, value)
         return experiment
 
     def _runs(self, tag: str, value: str, *, deleted: bool = False) -> Sequence[Run]:
@@ -154,7 +165,11 @@ class Store:
     def _log_run(self, record: Record, parent: Run, attachments: Path, model: Path) -> bool:
         summary = record.kind == "summary"
         runs = self._runs("octrobust.record", record.id)
-        if any(run.info.status == "FINISHED" for run in runs):
+        # One that was put in the place of a record while that was logged is another content.
+        if any(
+            run.info.status == "FINISHED" and run.data.tags["octrobust.content"] == record.content
+            for run in runs
+        ):
             return False
         tags = {
             **record.tags,
