@@ -5,7 +5,7 @@ scripts/blocks/NAME.md.j2 makes of metrics/, or of committed results of runs tha
 demo (docs/explanation/results/; src/octrobust/report/replayed.json, which the report shows too), so
 that no number there is typed by hand; the hook of pre-commit, and for what is committed
 tests/unit/test_documents.py, fail where one differs from what this writes. The part `parameters` is
-made of params.yaml, its comments and the schema.
+made of params.yaml, its comments and the schema, `options` of the command line's help.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from octrobust.files import read_json, write_text
 from octrobust.report import paper, protocols
 from octrobust.report.results import REPLAYED
 from octrobust.report.wording import NBSP, percent, with_interval
+from scripts.options import options
 from scripts.parameters import sections
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +72,7 @@ def render(name: str) -> str:
             paper=paper,
             sections=sections(ROOT / "params.yaml"),
             tests=[*_tests()],
+            options=[*options()],
         )
         .strip()
     )

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -81,7 +82,10 @@ def _curves(run: Path) -> bytes:
 
     def draw(figure: Any, look: Look) -> None:
         axes = figure.subplots()
-        for number, (model, record) in enumerate(records.items()):
+        styles = zip(cycle(look.series), cycle("os^Dv"), strict=False)
+        for number, ((model, record), (colour, marker)) in enumerate(
+            zip(records.items(), styles, strict=False)
+        ):
             part = next(iter(record["channels"].values()))
             points = {0.0: part["clean"]}
             points |= {float(budget): one for budget, one in part["worst_case"]["l2"].items()}
@@ -94,8 +98,8 @@ def _curves(run: Path) -> bytes:
                 left,
                 yerr=spread,
                 label=model,
-                color=look.series[number],
-                marker="os^Dv"[number],
+                color=colour,
+                marker=marker,
                 capsize=3,
             )
         axes.set(xlabel="L2 budget, pixels from 0 to 1", ylabel="robust accuracy", ylim=(0, 1.02))

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -147,9 +148,17 @@ def test_a_sweep_is_compared_by_what_differs(page: Page, shown: Shown) -> None:
     runs, experiments = quote(json.dumps(shown.runs)), quote(json.dumps([shown.experiment]))
     page.goto(f"{shown.address}/#/compare-runs?runs={runs}&experiments={experiments}")
     expect(page.get_by_text("Parallel Coordinates Plot").first).to_be_visible()
-    expect(page.get_by_text("attack.beta").first).to_be_visible()
-    for beta in BETAS:
-        expect(page.get_by_text(f"{beta:g}", exact=True).first).to_be_attached()
+    # Axes of the plot itself, apart from each other; the table below it has the same names.
+    axes = page.locator(".parcoords .axis-title")
+    beta = axes.filter(has_text="attack.beta")
+    expect(beta).to_be_visible()
+    expect(axes).not_to_have_count(1)
+    places = sorted(one["x"] for one in (each.bounding_box() for each in axes.all()) if one)
+    assert all(after - before > 40 for before, after in pairwise(places))
+    ends = page.locator(".parcoords .axis", has=page.locator(".tick")).first
+    expect(ends).to_be_visible()
+    for value in BETAS:
+        expect(page.get_by_role("cell", name=f"{value:g}", exact=True).first).to_be_attached()
 
 
 def test_the_registry_has_the_best_with_its_card_and_what_it_takes(

@@ -172,6 +172,32 @@ def test_queue_leaves_what_is_there_and_takes_up_what_failed(dvc: dict[str, Any]
     ]
 
 
+def test_one_of_other_parameters_is_not_taken_for_it(dvc: dict[str, Any]) -> None:
+    """As after params.yaml was edited, or in the workspace that an experiment has left."""
+    dvc["told"] = shown(
+        experiment("beta=0.1", "success", 0.1, 0.5, seed=PARAMS["train"]["seed"] + 1)
+    )
+    said = one_error(octrobust("sweep", "attack.beta=0.1").stderr)
+    assert "beta=0.1 is there already" in said
+    assert "train.seed" in said
+    assert "--name" in said
+
+
+def test_two_that_would_have_one_name_are_refused(dvc: dict[str, Any]) -> None:
+    said = one_error(octrobust("sweep", "model.weights=/data/w.pt,data/w.pt").stderr)
+    assert "would both be called weights=data_w.pt" in said
+    assert dvc["calls"] == []
+
+
+def test_options_may_come_before_the_grid(dvc: dict[str, Any]) -> None:
+    done = octrobust("sweep", "--dry-run", "attack.beta=0.1,0.2")  # without the word `queue`
+    assert (done.exit_code, dvc["calls"]) == (0, [])
+    assert "beta=0.2" in done.stdout
+    wrong = octrobust("sweep", "beta")
+    assert wrong.exit_code == 2
+    assert "NAME=VALUE,VALUE" in wrong.stderr
+
+
 def test_the_attack_alone_is_queued_under_a_name_of_its_own(dvc: dict[str, Any]) -> None:
     dvc["told"] = shown(experiment("beta=0.1", "success", 0.1, 0.5))  # the whole of it, before
     done = octrobust("sweep", "attack.beta=0.1", "--attack-only")

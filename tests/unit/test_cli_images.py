@@ -19,6 +19,7 @@ from octrobust.config import Model
 from octrobust.data.arrays import COLUMNS, decode, stored_side
 from octrobust.data.given import read_views
 from octrobust.files import write_csv, write_json
+from octrobust.inspection import attack
 from octrobust.model import predict
 from octrobust.model.build import build, calibrate_batch_norm
 from octrobust.model.store import load_model, save_model
@@ -253,3 +254,8 @@ def test_before_a_run_it_says_what_makes_models(
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     assert "dvc pull" in one_error(octrobust("predict", "a.png").stderr)
+
+
+def test_pictures_of_one_stem_do_not_replace_each_other() -> None:
+    paths = [Path("a.png"), Path("a-2.png"), Path("other/a.png")]
+    assert attack._stems(paths) == ["a", "a-2", "a-3"]

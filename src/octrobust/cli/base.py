@@ -19,8 +19,8 @@ UPKEEP = "Keep things in order"
 EXIT_CODES = """[bold]Exit codes[/bold]
 
   [cyan]0[/cyan]  fine
-  [cyan]1[/cyan]  something failed, is unreachable, or needs mending
-  [cyan]2[/cyan]  bad input, said in one line on stderr
+  [cyan]1[/cyan]  it ran: something failed, is unreachable, or needs mending
+  [cyan]2[/cyan]  it could not be done as asked: why, in one line on stderr
 [cyan]130[/cyan]  interrupted (Ctrl-C)
 [cyan]143[/cyan]  terminated"""
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -34,10 +33,9 @@ class _Group(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
-            raise click.UsageError(
+            ctx.fail(
                 f"'{args[0]}' is none of {', '.join(self.commands)}, and no NAME=VALUE,VALUE as in "
-                "attack.beta=0.001,0.01",
-                ctx,
+                "attack.beta=0.001,0.01"
             )
         return super().resolve_command(ctx, args)
 

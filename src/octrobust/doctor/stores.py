@@ -11,7 +11,7 @@ from pathlib import Path
 
 from octrobust.doctor.finding import Finding, said
 
-SECONDS = 10  # that a remote has to answer
+SECONDS = 10  # that a store has to answer
 # Through DVC itself, which knows its remotes' settings and credentials; may hang, so not in here.
 _PROBE = f"""
 import signal, sys
@@ -122,7 +122,7 @@ def mlflow(root: Path) -> Iterator[Finding]:
         yield Finding("MLflow", "ok", f"{shown}, made by the first stage that runs")
     else:
         try:
-            probe(uri, 3)
+            probe(uri, SECONDS)
             yield Finding("MLflow", "ok", shown)
         except UnavailableError as error:
             mend = "start it, or correct MLFLOW_TRACKING_URI; meanwhile stages lose nothing"

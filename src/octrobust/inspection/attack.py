@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,8 @@ def write(folder: Path, paths: Sequence[Path], found: Sequence[Attacked]) -> lis
 
 def _stems(paths: Sequence[Path]) -> list[str]:
     """File names without extension; images that share one get a number."""
-    seen: dict[str, int] = {}
-    names = []
+    names: dict[str, None] = {}
     for path in paths:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        number = seen[path.stem]
-        names.append(path.stem if number == 1 else f"{path.stem}-{number}")
-    return names
+        others = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
+        names[next(other for other in others if other not in names)] = None
+    return list(names)

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from tqdm import tqdm
+
 from octrobust.config import Params
 from octrobust.data.arrays import open_split, prepare
 from octrobust.data.index import read_index
@@ -57,9 +59,9 @@ def leakage(params: Params, variant: str, repeats: int, raw: Path, metrics: Path
         [variant, repeats],
     )
     runs: dict[str, list[dict[str, Any]]] = {by: [] for by in SPLITS}
-    for number in range(repeats):
-        for by in SPLITS:
-            runs[by].append(_run(params, variant, by, number, raw, room / f"{by}-{number}"))
+    todo = [(number, by) for number in range(repeats) for by in SPLITS]
+    for number, by in tqdm(todo, "leakage", unit="run", leave=False):
+        runs[by].append(_run(params, variant, by, number, raw, room / f"{by}-{number}"))
     means = {by: {name: _mean(found, name) for name in READINGS} for by, found in runs.items()}
     inflation = {name: _inflation(runs, name) for name in READINGS}
     write_json(
