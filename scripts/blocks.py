@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "explanation" / "results"
 # What the pictures of README show, by `make pictures`.
 SHOWN = ROOT / "docs" / "images" / "shown.json"
+FAULTS = ROOT / "benchmarks" / "results" / "faults.json"  # of `make faults`
 PART = re.compile(r"(<!-- metrics: begin ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -73,6 +74,7 @@ def render(name: str) -> str:
             sections=sections(ROOT / "params.yaml"),
             tests=[*_tests()],
             options=[*options()],
+            faults=read_json(FAULTS)["runs"],
         )
         .strip()
     )

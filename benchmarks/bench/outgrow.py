@@ -198,8 +198,8 @@ def _faults(document: Document) -> list[str]:
         for run in document["runs"]
     ]
     return [
-        "The tests of `tests/faults` that passed, and what they counted; runs of a part of them "
-        "(`make faults FAULTS=...`) leave the other rows.",
+        "The tests of `tests/faults`, and what they counted; runs of a part of them "
+        "(`make faults FAULTS=...`) leave the other rows, so each has its own revision.",
         table(["test", "counted", "processor", "date", "revision"], rows, numbers=False),
     ]
 

@@ -99,11 +99,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _record() -> Iterator[dict[str, str | None]]:
-    """What was counted, None by tests that failed, into the table that FAULTS_TABLE names: `make
+def _record() -> Iterator[dict[str, str]]:
+    """What was counted, and which tests failed, into the table that FAULTS_TABLE names: `make
     faults` does."""
     path = Path(os.environ.get("FAULTS_TABLE", ""))
-    found: dict[str, str | None] = {}
+    found: dict[str, str] = {}
     if path.suffix != ".json":
         yield found
         return
@@ -118,19 +118,18 @@ def _record() -> Iterator[dict[str, str | None]]:
         return
     told = {"revision": described["revision"], "date": described["date"], "cpu": described["cpu"]}
     rows = {one["name"]: one for one in read_json(path)["runs"]} if path.exists() else {}
-    rows |= {name: {"name": name, "counted": text, **told} for name, text in found.items() if text}
-    kept = [rows[name] for name in sorted(rows) if found.get(name, "") is not None]
+    rows |= {name: {"name": name, "counted": text, **told} for name, text in found.items()}
     document = {
         "kind": "faults",
         "machine": {**described, "command": "make faults"},
-        "runs": kept,
+        "runs": [rows[name] for name in sorted(rows)],
     }
     write_json(path, document)
     tables.write(path, document)
 
 
 @pytest.fixture(autouse=True)
-def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iterator[Note]:
+def note(request: pytest.FixtureRequest, _record: dict[str, str]) -> Iterator[Note]:
     """Say what a test counted, and keep it if the test then passes."""
     name = request.node.nodeid.removeprefix("tests/faults/")
     told: list[str] = []
@@ -142,4 +141,4 @@ def note(request: pytest.FixtureRequest, _record: dict[str, str | None]) -> Iter
     yield keep
     passed = request.node.stash.get(PASSED, None)
     if passed is not None:  # else skipped: what was seen elsewhere stays
-        _record[name] = ("; ".join(told) or "passed") if passed else None
+        _record[name] = ("; ".join(told) or "passed") if passed else "**FAILED**"
