@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -134,6 +135,13 @@ def _columns(path: Path) -> dict[str, list[str]]:
     return columns
 
 
+@lru_cache(maxsize=1)
+def formats() -> list[str]:
+    """What Pillow reads by itself, for every file that others have made."""
+    Image.init()
+    return sorted(set(Image.OPEN) - {"EPS", "WMF"})  # these it hands to another program
+
+
 def decode(source: Path | BinaryIO, side: int) -> NDArray[np.uint8]:
     """Read an image as 8-bit grey: short side resized to `side`, centre square, (side, side).
 
@@ -144,7 +152,7 @@ def decode(source: Path | BinaryIO, side: int) -> NDArray[np.uint8]:
         UserError: the file is missing, is no image, or has a mode without a defined range.
     """
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=formats()) as image:
             grey = to_grey(image)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist") from None

@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from octrobust.data.arrays import MODES_8, MODES_16, to_grey, view_of
+from octrobust.data.arrays import MODES_8, MODES_16, formats, to_grey, view_of
 from octrobust.errors import UserError
-
-# Pillow hands these to another program.
-NOT_OPENED = {"EPS", "WMF"}
 
 
 def read_views(paths: Sequence[Path], image_size: int) -> NDArray[np.float32]:
@@ -48,15 +45,13 @@ def read_view(source: Path | BinaryIO, name: str, image_size: int) -> NDArray[np
 
 
 def _check(source: Path | BinaryIO, name: str) -> None:
-    Image.init()
-    formats = sorted(set(Image.OPEN) - NOT_OPENED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(source, formats=formats) as image:
+            with Image.open(source, formats=formats()) as image:
                 image.verify()  # PNG's checksums, which load() passes over
-            with Image.open(source, formats=formats) as image:
+            with Image.open(source, formats=formats()) as image:
                 _check_content(name, image)
         except UnidentifiedImageError:
             raise UserError(

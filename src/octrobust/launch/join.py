@@ -17,6 +17,7 @@ from octrobust.files import project_home, write_json
 from octrobust.launch.elastic import hosts_rendezvous
 
 _LOOKS_EVERY = 0.5  # seconds
+PATIENCE = 30.0  # seconds for a stage to end politely
 
 
 @contextmanager
@@ -61,7 +62,11 @@ def _take_part(now: dict[str, Any]) -> None:
             time.sleep(_LOOKS_EVERY)
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # where torch waits for a machine, no signal gets through
+            process.kill()
+            process.wait()
 
 
 def _announced() -> dict[str, Any] | None:

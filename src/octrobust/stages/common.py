@@ -45,9 +45,9 @@ def scratch_for(stage: str, rooms: Sequence[str], *determined_by: object) -> Pat
 
 
 def arithmetic(precision: str, device: torch.device) -> list[Any]:
-    """For `scratch_for`, what a precision means here: work that goes on on another machine must not
-    mix two."""
-    return [device.type, use_bf16(precision, device)]
+    """For `scratch_for`, what a precision means here and who computes: work that goes on on another
+    machine, or after an upgrade, must not mix two."""
+    return [device.type, use_bf16(precision, device), torch.__version__]
 
 
 def _lock(folder: Path, stage: str) -> None:
@@ -57,7 +57,7 @@ def _lock(folder: Path, stage: str) -> None:
     except Timeout:
         print(f"{stage}: another process is at the same work, waiting for it", file=sys.stderr)
         lock.acquire()
-        folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)  # whoever had the lock may have removed it
     _held.append(lock)
 
 

@@ -19,7 +19,7 @@ from octrobust.evaluation.metrics import classification
 from octrobust.files import read_csv, write_json
 from octrobust.model.device import select_device
 from octrobust.model.store import load_model
-from octrobust.stages.common import scratch_for
+from octrobust.stages.common import arithmetic, scratch_for
 from octrobust.stages.evaluate import clean_scores
 from octrobust.stages.repeat import reseeded
 from octrobust.stages.train import train
@@ -57,6 +57,7 @@ def leakage(params: Params, variant: str, repeats: int, raw: Path, metrics: Path
         index,
         params.model_dump(include={"data", "split", "model", "train"}),
         [variant, repeats],
+        arithmetic(params.train.precision, select_device(params.compute)),
     )
     runs: dict[str, list[dict[str, Any]]] = {by: [] for by in SPLITS}
     todo = [(number, by) for number in range(repeats) for by in SPLITS]

@@ -19,7 +19,7 @@ from octrobust.model.device import select_device
 from octrobust.model.store import load_model
 from octrobust.model.weights import weights_sha256
 from octrobust.stages.attack import attack_split
-from octrobust.stages.common import array_files, discard, scratch_for
+from octrobust.stages.common import arithmetic, array_files, discard, scratch_for
 from octrobust.stages.compare import pgd_accuracies
 from octrobust.stages.evaluate import adversarial_scores, clean_scores
 from octrobust.stages.harden import harden
@@ -44,7 +44,7 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
     Returns:
         The folder of the finished work, to be kept until dvc.lock has the result.
     """
-    params = reseeded(params, seed)
+    params, device = reseeded(params, seed), select_device(params.compute)
     room = scratch_for(
         f"repeat-{seed}",
         ROOMS,
@@ -55,6 +55,8 @@ def repeat(params: Params, seed: int, arrays: Path, metrics: Path) -> Path:
             weights_sha256(way.first_weights(params.model.weights) or "none")
             for way in params.harden.variants.values()
         ],
+        arithmetic(params.train.precision, device),
+        arithmetic(params.attack.precision, device),
     )
     models, target = room / "models", room / "models" / params.attack.target
     # What a killed run finished is there as a whole.
