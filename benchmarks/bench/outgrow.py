@@ -218,7 +218,13 @@ def _ranks(document: Document) -> list[str]:
         ]
         for run in runs
     ]
-    head = ["ranks", "training, s", "attack, s", "with the start, s", "with the start, s"]
+    head = [
+        "ranks",
+        "training, s",
+        "attack, s",
+        "training with its start, s",
+        "attack with its start, s",
+    ]
     head += ["weights apart", "statistics apart", "train loss", "validation loss"]
     return [
         f"{about['size']} px; `train.variants.{about['variant']}`, batch {about['batch']}, "
