@@ -24,6 +24,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 PACKAGES = ("octrobust", "torch", "adversarial-robustness-toolbox", "mlflow", "dvc")
 JUDGED = 5.0  # seconds; shorter stages are start-up and little else
 TOTAL = "total"
+COMMAND = "python benchmarks/plan.py CHECKOUT"
 
 
 @app.command()
@@ -49,7 +50,8 @@ def main(
     )
     document = {
         "kind": "plan",
-        "machine": machine.describe(len(os.sched_getaffinity(0)), PACKAGES),
+        # Where the run lay says nothing to others.
+        "machine": machine.describe(len(os.sched_getaffinity(0)), PACKAGES) | {"command": COMMAND},
         "about": {"text": text, "took": time.perf_counter() - started},
         "calibration": rates,
         "runs": runs,

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -82,10 +81,7 @@ def _curves(run: Path) -> bytes:
 
     def draw(figure: Any, look: Look) -> None:
         axes = figure.subplots()
-        styles = zip(cycle(look.series), cycle("os^Dv"), strict=False)
-        for number, ((model, record), (colour, marker)) in enumerate(
-            zip(records.items(), styles, strict=False)
-        ):
+        for number, (model, record) in enumerate(records.items()):
             part = next(iter(record["channels"].values()))
             points = {0.0: part["clean"]}
             points |= {float(budget): one for budget, one in part["worst_case"]["l2"].items()}
@@ -98,8 +94,8 @@ def _curves(run: Path) -> bytes:
                 left,
                 yerr=spread,
                 label=model,
-                color=colour,
-                marker=marker,
+                color=look.series[number % len(look.series)],
+                marker="os^Dv"[number % 5],
                 capsize=3,
             )
         axes.set(xlabel="L2 budget, pixels from 0 to 1", ylabel="robust accuracy", ylim=(0, 1.02))

@@ -75,8 +75,8 @@ def record(
     try:
         if not again:
             records.write(home, _in_place_of(entry, home), attach)
-        if scratch and not again:  # before a tracker has its say: that may take a minute
-            kept.mark(scratch, metrics, entry.experiment)
+            if scratch:  # before a tracker has its say: that may take a minute
+                kept.mark(scratch, metrics, entry.experiment)
         attempt.flush_if_due(home, seconds=finished - started, final=kind == "summary")
     except OSError as error:
         attempt.say(f"tracking: {stage} is not recorded ({error}), `octrobust track` logs it later")
